@@ -1,0 +1,1 @@
+"""The domain: chats, specs, events, reports, ports. No I/O, no frameworks."""

@@ -1,0 +1,83 @@
+"""Errors a user can act on. One tree; each says where it happened and what to do."""
+from typing import ClassVar
+
+
+class FeinschliffError(Exception):
+    """Base of every expected error.
+
+    `message` says what is wrong and where, `hint` what to do about it. The CLI prints both without a
+    traceback and leaves with `exit_code` (2: the request cannot be carried out as put; 1: it was carried out and the answer is no).
+    The service answers with `status` and `code`.
+    """
+
+    exit_code: ClassVar[int] = 2
+    status: ClassVar[int] = 400
+    code: ClassVar[str] = "bad_request"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class BadStudy(FeinschliffError):
+    """The study file cannot be read or contradicts itself."""
+
+    code = "bad_study"
+
+
+class BadData(FeinschliffError):
+    """A data file cannot be read, or holds examples that cannot be used."""
+
+    code = "bad_data"
+
+
+class CheckFailed(FeinschliffError):
+    """A check ran to its end and the answer is no."""
+
+    exit_code = 1
+    status = 422
+    code = "check_failed"
+
+
+class ModelUnavailable(FeinschliffError):
+    """A model's weights, tokenizer or template cannot be had from any source."""
+
+    status = 404
+    code = "model_unavailable"
+
+
+class MissingExtra(FeinschliffError):
+    """A feature needs an optional dependency that is not installed."""
+
+    status = 501
+    code = "missing_extra"
+
+    def __init__(self, package: str, *, extra: str, feature: str) -> None:
+        super().__init__(
+            f"{feature} needs the package '{package}', which is not installed.",
+            hint=f"pip install 'feinschliff[{extra}]'",
+        )
+
+
+class FolderInUse(FeinschliffError):
+    """An output folder belongs to something else, or another process is working in it."""
+
+    status = 409
+    code = "folder_in_use"
+
+
+class ProgramFailed(FeinschliffError):
+    """A training or serving program ended without an answer."""
+
+    exit_code = 1
+    status = 500
+    code = "program_failed"
+
+
+class TrainingFailed(FeinschliffError):
+    """Training ran and could not be finished: diverged, out of memory, nothing to learn from."""
+
+    exit_code = 1
+    status = 422
+    code = "training_failed"

@@ -1,0 +1,32 @@
+"""What validation says about a data file: one finding a problem, with its place and remedy."""
+from typing import Literal
+
+from feinschliff.core.chat import Wire
+
+Level = Literal["error", "warning"]
+
+
+class Finding(Wire):
+    """`line` is 1-based; 0 means the file as a whole. `code` is stable, for scripts; `hint` is the remedy."""
+
+    line: int
+    level: Level
+    code: str
+    message: str
+    hint: str = ""
+
+
+class CheckReport(Wire):
+    """The answer of `feinschliff data check --json`."""
+
+    n_examples: int
+    n_errors: int
+    n_warnings: int
+    findings: tuple[Finding, ...]
+
+    @classmethod
+    def of(cls, n_examples: int, findings: tuple[Finding, ...]) -> "CheckReport":
+        n_errors = sum(f.level == "error" for f in findings)
+        return cls(
+            n_examples=n_examples, n_errors=n_errors, n_warnings=len(findings) - n_errors, findings=findings
+        )

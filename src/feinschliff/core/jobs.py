@@ -1,0 +1,118 @@
+"""A training job: a frozen spec goes in, a stream of events comes out; state is derived from the events."""
+from typing import Annotated, Literal, NewType
+
+from pydantic import Field, TypeAdapter
+
+from feinschliff.core.chat import Wire
+
+JobId = NewType("JobId", str)
+Precision = Literal["auto", "bf16", "fp32"]
+
+
+class Lora(Wire):
+    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685): W + alpha/rank · B A on the named projections."""
+
+    kind: Literal["lora"] = "lora"
+    rank: int = Field(16, ge=1, le=512)
+    alpha: float = Field(32.0, gt=0)
+    targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+
+
+class Full(Wire):
+    """Every weight of the model is trained."""
+
+    kind: Literal["full"] = "full"
+
+
+Method = Annotated[Lora | Full, Field(discriminator="kind")]
+
+
+class Hyperparameters(Wire):
+    n_epochs: int = Field(3, ge=1, le=50)
+    batch_size: int = Field(16, ge=1, le=4096)  # examples per optimizer step
+    learning_rate: float = Field(1e-3, gt=0)
+    schedule: Literal["linear", "cosine", "constant"] = "cosine"
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)  # part of all steps
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+
+
+class TrainSpec(Wire):
+    """`RUN_DIR/spec.json`, all that `python -m feinschliff.train RUN_DIR` knows. Paths are absolute or relative to RUN_DIR.
+
+    `train_files` are row-aligned variants of the same examples in different contexts (bare, with retrieved documents …):
+    in epoch e, row i is read from file (i + e) mod len(train_files). Usually there is one.
+    """
+
+    model: str  # folder with config.json, model.safetensors, tokenizer.json
+    train_files: tuple[str, ...] = Field(min_length=1)
+    validation_file: str | None = None
+    method: Method = Lora()
+    hyperparameters: Hyperparameters = Hyperparameters()
+    max_tokens: int | None = None  # longer examples are refused by name; None: the model's own limit
+    precision: Precision = "auto"
+    seed: int = 0
+    save_every_steps: int = Field(25, ge=1)  # rolling resume state between the epoch checkpoints
+    budget_tokens: int = Field(8192, ge=64)  # tokens computed in one forward pass; bounds memory, not the result
+
+
+class Started(Wire):
+    kind: Literal["started"] = "started"
+    total_steps: int
+    first_step: int  # 0, or where a resumed run goes on
+    n_examples: int
+    n_too_long: int
+    precision: str
+    trainable_parameters: int
+
+
+class Step(Wire):
+    kind: Literal["step"] = "step"
+    step: int  # 1-based, after the update
+    total_steps: int
+    epoch: float
+    train_loss: float
+    train_token_accuracy: float
+    learning_rate: float
+    grad_norm: float
+    trained_tokens: int  # in this step
+    logical_tokens: int  # as if every example were computed alone
+    computed_tokens: int  # after prefix sharing
+    seconds: float
+    eta_s: float
+
+
+class Validation(Wire):
+    kind: Literal["validation"] = "validation"
+    step: int
+    valid_loss: float
+    valid_token_accuracy: float
+    n_tokens: int
+
+
+class Checkpoint(Wire):
+    kind: Literal["checkpoint"] = "checkpoint"
+    step: int
+    path: str  # relative to RUN_DIR
+
+
+class Finished(Wire):
+    kind: Literal["finished"] = "finished"
+    step: int
+    trained_tokens: int  # over all epochs, resumed parts counted once
+    path: str  # the model or adapter folder, relative to RUN_DIR
+    seconds: float
+    peak_memory_bytes: int
+
+
+class Failed(Wire):
+    kind: Literal["failed"] = "failed"
+    code: str
+    message: str
+    hint: str = ""
+
+
+TrainEvent = Annotated[
+    Started | Step | Validation | Checkpoint | Finished | Failed, Field(discriminator="kind")
+]
+TRAIN_EVENT: TypeAdapter[TrainEvent] = TypeAdapter(TrainEvent)

@@ -1,0 +1,94 @@
+"""The seams: every Protocol the application is written against, and the values that cross them."""
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feinschliff.core.chat import Conversation, Example
+from feinschliff.core.jobs import JobId, TrainEvent, TrainSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer. Token counts are the model's own; `latency_ms` is set only where the request ran alone."""
+
+    text: str
+    input_tokens: int
+    output_tokens: int
+    finish_reason: str = "stop"  # "stop" | "length"
+    latency_ms: float | None = None
+
+
+class Responder(Protocol):
+    """Anything that answers chats: a base model, a prompted one, one with retrieval, a tuned one, a deployment.
+
+    Batches are first class, because an answer must not depend on when its neighbours arrive: the same batch
+    gives the same replies, which makes a killed study resume to the same report (ADR 2). Replies come in the order of the conversations.
+    """
+
+    async def __call__(self, conversations: Sequence[Conversation], /) -> Sequence[Reply]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A grade in [0, 1] where higher is better, or a scale the grader documents; `why` explains it to a reader."""
+
+    value: float
+    why: str = ""
+    label: str = ""  # what the answer was taken to say, for label metrics
+
+
+@dataclass(frozen=True, slots=True)
+class GraderFailure:
+    """The grader itself broke. Recorded and counted; never a zero and never a crash."""
+
+    error: str
+
+
+class Grader(Protocol):
+    """Scores one reply to one example."""
+
+    def __call__(self, example: Example, reply: Reply, /) -> Score | GraderFailure: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A metric: its value, its 95 % interval, and over how many examples."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Metric(Protocol):
+    """Summarises many scores."""
+
+    def __call__(self, scores: Sequence[Score], /) -> Estimate: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    text: str
+    source: str  # file, and heading where there is one
+    score: float
+
+
+class Retriever(Protocol):
+    def __call__(self, queries: Sequence[str], /, *, k: int) -> Sequence[Sequence[Passage]]:
+        """For each query its `k` best passages, best first."""
+        ...
+
+
+class Embedder(Protocol):
+    def __call__(self, texts: Sequence[str], /) -> NDArray[np.float32]:
+        """(n, d) float32, rows of unit length."""
+        ...
+
+
+class Trainer(Protocol):
+    """Runs one spec. The same `job_id` again resumes at its last saved state."""
+
+    def run(self, job_id: JobId, spec: TrainSpec, /) -> AsyncIterator[TrainEvent]: ...
