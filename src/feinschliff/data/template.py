@@ -1,0 +1,152 @@
+"""A model's chat template: Jinja2 text from its own folder, run in a sandbox with the variables transformers gives it.
+
+Own rendering instead of `transformers.apply_chat_template` because data checks must not load torch (ADR 1);
+tests hold it equal to transformers' on real and tiny templates.
+"""
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2.ext import Extension
+from jinja2.nodes import CallBlock, Node
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from feinschliff.core.chat import Message, Tool
+from feinschliff.core.errors import BadData, ModelUnavailable
+
+
+class _Generation(Extension):
+    """`{% generation %}` marks assistant text for masks in some templates; the renderer finds it by itself."""
+
+    tags = {"generation"}  # noqa: RUF012 – jinja2's own declaration style
+
+    def parse(self, parser: Parser) -> Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return CallBlock(self.call_method("_same"), [], [], body).set_lineno(line)
+
+    def _same(self, caller: Callable[[], str]) -> str:
+        return caller()
+
+
+def _raise(message: str) -> None:
+    raise jinja2.exceptions.TemplateError(message)
+
+
+def _to_json(value: object, indent: int | None = None, **_: object) -> str:
+    # Not jinja's own tojson: that escapes <, > and & for HTML, which a model would then learn.
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _now(pattern: str) -> str:
+    return datetime.now().astimezone().strftime(pattern)
+
+
+class ChatTemplate:
+    """Messages → the exact text the model was made for."""
+
+    def __init__(self, source: str, *, special_tokens: dict[str, str]) -> None:
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals.update(raise_exception=_raise, strftime_now=_now)
+        self._template = environment.from_string(source)
+        self._special_tokens = special_tokens
+        self._system_role = self._accepts_system()
+
+    @classmethod
+    def of(cls, folder: Path) -> "ChatTemplate":
+        """Read the template of a model folder (`chat_template.jinja`, else tokenizer_config.json)."""
+        config = _read_json(folder / "tokenizer_config.json")
+        file = folder / "chat_template.jinja"
+        source = file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
+        if isinstance(source, list):  # several named templates; "default" is the chat one
+            source = next((t["template"] for t in source if t.get("name") == "default"), None)
+        if not isinstance(source, str):
+            raise ModelUnavailable(
+                f"{folder} has no chat template.",
+                hint="Use an instruction-tuned model, or put its chat_template.jinja into the folder.",
+            )
+        tokens = {key: _token_text(config[key]) for key in config if key.endswith("_token") and config[key]}
+        return cls(source, special_tokens=tokens)
+
+    def render(self, messages: Sequence[Message], *, tools: Sequence[Tool] | None, answer_next: bool) -> str:
+        """The conversation as text; with `answer_next` it ends where the assistant's answer begins."""
+        rows = [_row(m) for m in messages]
+        if not self._system_role:
+            rows = _fold_system(rows)
+        try:
+            return self._run(rows, tools, answer_next)
+        except jinja2.exceptions.TemplateError as error:
+            raise BadData(
+                f"The model's chat template refuses this conversation: {error}",
+                hint="Check the order of roles; some templates want user and assistant to alternate.",
+            ) from error
+
+    def _run(self, rows: list[dict[str, Any]], tools: Sequence[Tool] | None, answer_next: bool) -> str:
+        return self._template.render(
+            messages=rows,
+            tools=list(tools) if tools else None,
+            documents=None,
+            add_generation_prompt=answer_next,
+            **self._special_tokens,
+        )
+
+    def _accepts_system(self) -> bool:
+        rows = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+        try:
+            return "s" in self._run(rows, None, answer_next=False)
+        except jinja2.exceptions.TemplateError:
+            return False
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelUnavailable(
+            f"{path.parent} is not a model folder: {path.name} is missing.",
+            hint="A model folder has config.json, model.safetensors, tokenizer.json and tokenizer_config.json.",
+        ) from None
+
+
+def _token_text(token: str | dict[str, Any]) -> str:
+    return token if isinstance(token, str) else str(token["content"])
+
+
+def _row(message: Message) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "role": "system" if message.role == "developer" else message.role,
+        "content": message.content or "",
+    }
+    if message.name:
+        row["name"] = message.name
+    if message.tool_call_id:
+        row["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        # Templates apply tojson to the arguments, so they want the object, not its JSON text.
+        row["tool_calls"] = [
+            {"id": c.id, "type": c.type, "function": {"name": c.function.name, "arguments": _loads(c.function.arguments)}}
+            for c in message.tool_calls
+        ]
+    return row
+
+
+def _loads(arguments: str) -> object:
+    try:
+        return json.loads(arguments)
+    except json.JSONDecodeError:
+        return arguments
+
+
+def _fold_system(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For templates without a system role (Gemma 1, Mistral 0.1): its text goes in front of the first user turn."""
+    if len(rows) < 2 or rows[0]["role"] != "system":
+        return rows
+    first = {**rows[1], "content": f"{rows[0]['content']}\n\n{rows[1]['content']}"}
+    return [first, *rows[2:]]
