@@ -22,11 +22,13 @@ def ingredients(arm: str) -> tuple[str, ...]:
 class Mapping(Wire):
     """How rows of any JSONL/JSON/CSV/TSV/Parquet become chats. `input`/`output` name fields; the templates are Jinja2 over the row."""
 
-    input: str | None = None
-    output: str | None = None
-    system: str | None = None  # text of the system message
-    input_template: str | None = None  # e.g. "{{ nl }}\nDate: {{ date }}"
-    output_template: str | None = None
+    input: str | None = Field(None, description="The field that holds the question.")
+    output: str | None = Field(None, description="The field that holds the answer.")
+    system: str | None = Field(None, description="Text of the system message; none without it.")
+    input_template: str | None = Field(
+        None, description="The question as a Jinja2 template over the row, e.g. `{{ nl }} (on {{ date }})`."
+    )
+    output_template: str | None = Field(None, description="The answer as a Jinja2 template over the row.")
 
     @model_validator(mode="after")
     def _complete(self) -> "Mapping":
@@ -43,32 +45,44 @@ Format = Literal["auto", "chat", "completion", "alpaca", "sharegpt", "mapped"]
 class Data(Wire):
     """Where the labelled examples are and how to read them."""
 
-    files: tuple[str, ...] = Field(min_length=1)
-    format: Format = "auto"
-    mapping: Mapping | None = None
-    labelled_by: str = ""  # who or what wrote the answers; evidence for the decision record
-    curated: str = ""  # what was done to curate them
-    max_examples: int | None = Field(None, ge=1)  # use the first n after shuffling with the split's seed
+    files: tuple[str, ...] = Field(
+        min_length=1, description="JSONL, JSON, CSV, TSV or Parquet files with the labelled examples."
+    )
+    format: Format = Field("auto", description="What the rows look like; `auto` looks at them.")
+    mapping: Mapping | None = Field(None, description="Which fields are question and answer; needed for `mapped`.")
+    labelled_by: str = Field("", description="Who or what wrote the answers; evidence for the decision record.")
+    curated: str = Field("", description="What was done to curate them; evidence for the decision record.")
+    max_examples: int | None = Field(
+        None, ge=1, description="Use the first n after shuffling with the split's seed; all without it."
+    )
 
 
 class Split(Wire):
     """How train, validation and test are parted. Fractions are of the rows (or groups) of `data.files`."""
 
-    test_files: tuple[str, ...] = ()  # a held-out set of its own; then `test` is not cut from the data
-    test: float = Field(0.15, ge=0, lt=1)
-    validation: float = Field(0.05, ge=0, lt=1)
-    group: str | None = None  # rows with the same value of this field stay together
-    part: str | None = None  # a field of the test rows; metrics are also reported for each of its values
-    seed: int = 0
-    near_duplicate: float = Field(0.9, gt=0, le=1)  # Jaccard similarity of word 3-shingles of the questions
-    leaks: Literal["drop_from_train", "report"] = "drop_from_train"
+    test_files: tuple[str, ...] = Field(
+        (), description="A held-out set of its own; then `test` is not cut from the data."
+    )
+    test: float = Field(0.15, ge=0, lt=1, description="Fraction held out for the verdict.")
+    validation: float = Field(0.05, ge=0, lt=1, description="Fraction watched while training.")
+    group: str | None = Field(None, description="Rows with the same value of this field stay together.")
+    part: str | None = Field(
+        None, description="A field of the test rows; metrics are also reported for each of its values."
+    )
+    seed: int = Field(0, description="The same seed gives the same parts.")
+    near_duplicate: float = Field(
+        0.9, gt=0, le=1, description="Jaccard similarity of the questions' word 3-shingles from which two are the same."
+    )
+    leaks: Literal["drop_from_train", "report"] = Field(
+        "drop_from_train", description="What happens to training rows that also stand in the held-out set."
+    )
 
 
 class Prompt(Wire):
     """The engineered prompt: replaces the system text. One of `system` (text) or `file`."""
 
-    system: str | None = None
-    file: str | None = None
+    system: str | None = Field(None, description="The text itself.")
+    file: str | None = Field(None, description="A text file that holds it.")
 
     @model_validator(mode="after")
     def _one(self) -> "Prompt":
@@ -78,24 +92,30 @@ class Prompt(Wire):
 
 
 class FewShot(Wire):
-    k: int = Field(4, ge=1, le=64)
+    """The training examples most like the question, shown before it."""
+
+    k: int = Field(4, ge=1, le=64, description="How many.")
 
 
 class Retrieval(Wire):
     """Documents (globs) searched with BM25 and embeddings; the best `k` chunks go into the prompt."""
 
-    documents: tuple[str, ...] = Field(min_length=1)
-    k: int = Field(3, ge=1, le=64)
-    chunk_words: int = Field(180, ge=20)
-    embedding: str = "all-minilm-l6-v2"  # a catalogue id, or a folder
+    documents: tuple[str, ...] = Field(
+        min_length=1, description="Globs of Markdown, JSON, JSONL or text files; `**` matches folders of any depth."
+    )
+    k: int = Field(3, ge=1, le=64, description="How many chunks go into the prompt.")
+    chunk_words: int = Field(180, ge=20, description="The longest chunk, in words.")
+    embedding: str = Field("all-minilm-l6-v2", description="Embedding model: a catalogue id, or a folder.")
 
 
 class Model(Wire):
-    base: str = "smollm2-135m-instruct"  # a catalogue id, or a folder
-    max_output_tokens: int = Field(160, ge=1)
-    temperature: float = Field(0.0, ge=0)
-    seed: int = 0
-    batch_size: int = Field(32, ge=1)  # conversations decoded together
+    """The base model of every arm, and how it answers."""
+
+    base: str = Field("smollm2-135m-instruct", description="A catalogue id, or a folder.")
+    max_output_tokens: int = Field(160, ge=1, description="An answer is cut here, and the cut is counted.")
+    temperature: float = Field(0.0, ge=0, description="0 is greedy: always the likeliest token.")
+    seed: int = Field(0, description="Of the sampling, where the temperature is above 0.")
+    batch_size: int = Field(32, ge=1, description="Conversations decoded together.")
 
 
 class Training(Wire):
@@ -103,60 +123,74 @@ class Training(Wire):
     rotated over the epochs, so that one adapter serves both the bare and the prompted tuned arm.
     """
 
-    method: Method = Lora()
-    hyperparameters: Hyperparameters = Hyperparameters()
-    contexts: tuple[str, ...] = ("plain",)
-    precision: Precision = "auto"
-    max_tokens: int | None = None
-    seed: int = 0
+    method: Method = Field(Lora(), description='`kind = "lora"` (adapters) or `kind = "full"` (every weight).')
+    hyperparameters: Hyperparameters = Field(Hyperparameters(), description="Epochs, batch, learning rate.")
+    contexts: tuple[str, ...] = Field(
+        ("plain",), description='What is around the examples: `plain`, or recipes such as `prompt+retrieval`.'
+    )
+    precision: Precision = Field("auto", description="`auto` decides by the machine.")
+    max_tokens: int | None = Field(
+        None, description="Longer examples are left out and named; the model's own limit without it."
+    )
+    seed: int = Field(0, description="Of the order of examples and the new weights.")
 
 
 class GraderSpec(Wire):
     """One grader: `type` names it (built-in or an entry point), `options` are its own and checked by it."""
 
-    name: str
-    type: str
-    options: dict[str, object] = Field(default_factory=dict)
+    name: str = Field(description="The metric's name in the report.")
+    type: str = Field(description="Which grader: a built-in one, or one of an installed package.")
+    options: dict[str, object] = Field(default_factory=dict, description="The grader's own settings.")
 
 
 class Goal(Wire):
     """Success, defined before anything is trained."""
 
-    grader: str
-    at_least: float
-    part: str | None = None  # judged on this part of the held-out set only
-    not_worse: tuple[str, ...] = ()  # graders on which the tuned arm may not fall below the best untuned arm …
-    margin: float = Field(0.02, ge=0)  # … by more than this
+    grader: str = Field(description="The name of the grader that decides.")
+    at_least: float = Field(description="The value that counts as success.")
+    part: str | None = Field(None, description="Judged on this part of the held-out set only (see `split.part`).")
+    not_worse: tuple[str, ...] = Field(
+        (), description="Graders on which the tuned arm may not fall below the best untuned arm."
+    )
+    margin: float = Field(0.02, ge=0, description="How far below still counts as not worse.")
 
 
 class Traffic(Wire):
-    requests_per_month: int = Field(0, ge=0)
+    """What the model will have to answer; turns the measured tokens into money."""
+
+    requests_per_month: int = Field(0, ge=0, description="Expected requests a month.")
 
 
 class Prices(Wire):
     """User-set prices in one currency. Training is billed by the measured machine time, answers by the hosting hours."""
 
-    currency: str = "USD"
-    machine_hour: float = Field(0.0, ge=0)  # the machine that trains
-    hosting_hour: float = Field(0.0, ge=0)  # extra cost of keeping the tuned model up, per hour
-    input_million_tokens: float = Field(0.0, ge=0)
-    output_million_tokens: float = Field(0.0, ge=0)
+    currency: str = Field("USD", description="A name for the amounts; nothing is converted.")
+    machine_hour: float = Field(0.0, ge=0, description="The machine that trains, per hour.")
+    hosting_hour: float = Field(0.0, ge=0, description="Extra cost of keeping the tuned model up, per hour.")
+    input_million_tokens: float = Field(0.0, ge=0, description="A million tokens read.")
+    output_million_tokens: float = Field(0.0, ge=0, description="A million tokens written.")
 
 
 class Measure(Wire):
-    latency_requests: int = Field(8, ge=0)  # requests per arm timed one at a time
-    worst_answers: int = Field(8, ge=0)  # shown per arm in the report
-    bootstrap: int = Field(2000, ge=200)
+    """How thoroughly the arms are measured."""
+
+    latency_requests: int = Field(8, ge=0, description="Requests per arm that are timed one at a time.")
+    worst_answers: int = Field(8, ge=0, description="Answers shown per arm in the report.")
+    bootstrap: int = Field(2000, ge=200, description="Resamples behind the intervals.")
 
 
 class Study(Wire):
     """One task, one frozen held-out set, several arms, one verdict."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    task: str
-    why: str  # the reason to consider fine-tuning
-    tried: tuple[str, ...] = ()  # what has been tried so far, with results
-    arms: tuple[str, ...] = DEFAULT_ARMS
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Letters, digits, dots, dashes; names the output."
+    )
+    task: str = Field(description="What goes in and what shall come out.")
+    why: str = Field(description="The reason to consider fine-tuning.")
+    tried: tuple[str, ...] = Field((), description="What has been tried so far, with results.")
+    arms: tuple[str, ...] = Field(
+        DEFAULT_ARMS, description="What is compared; a name is a recipe of ingredients joined by `+`."
+    )
     data: Data
     split: Split = Split()
     prompt: Prompt | None = None

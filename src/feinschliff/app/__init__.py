@@ -1,0 +1,1 @@
+"""The use cases, a module a noun: what the command line and the service offer."""
