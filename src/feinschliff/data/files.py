@@ -1,0 +1,38 @@
+"""Reading bytes and writing them whole or not at all."""
+import os
+from pathlib import Path
+
+from feinschliff.core.errors import BadData
+
+
+def read_bytes(path: Path) -> bytes:
+    """Raises BadData for a missing file, a folder, or one that may not be read."""
+    if path.is_dir():
+        raise BadData(f"{path} is a folder, not a data file.", hint="Name one file in it.")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise BadData(f"There is no file {path}.", hint="Check the path; it is relative to where you are.") from None
+    except OSError as error:
+        raise BadData(f"{path} cannot be read: {error.strerror or error}.", hint="Check its permissions.") from None
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replaces `path` in one step, so that a crash or a full disk leaves the old file and no half a new one.
+
+    Raises BadData where the place cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise BadData(
+            f"{path} cannot be written: {error.strerror or error}.",
+            hint="Check free space and permissions; nothing was changed.",
+        ) from None
