@@ -1,0 +1,95 @@
+"""LoRA adapters in PEFT's folder format: adapter_config.json and adapter_model.safetensors, readable by both sides."""
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from feinschliff.core.errors import BadStudy, ModelUnavailable
+from feinschliff.core.jobs import Lora
+from feinschliff.nn.model import Decoder
+
+Adapter = Mapping[str, tuple[Tensor, Tensor]]  # full module name → A (rank, in), B (out, rank)
+_PREFIX = "base_model.model."
+
+
+def add(decoder: Decoder, method: Lora, seed: int) -> None:
+    """Give every targeted projection a fresh adapter, reproducible by `seed`."""
+    generator = torch.Generator().manual_seed(seed)
+    found = False
+    for name, projection in decoder.projections():
+        if method.targets == "all-linear" or name.rsplit(".", 1)[-1] in method.targets:
+            projection.add_adapter(method.rank, method.alpha / method.rank, generator)
+            found = True
+    if not found:
+        names = sorted({name.rsplit(".", 1)[-1] for name, _ in decoder.projections()})
+        raise BadStudy(
+            f"No layer of the model matches the LoRA targets {list(method.targets)}.",
+            hint=f'Use "all-linear" or some of: {", ".join(names)}.',
+        )
+
+
+def current(decoder: Decoder) -> dict[str, tuple[Tensor, Tensor]]:
+    """The adapter now in the model."""
+    return {
+        name: (p.lora_A.detach(), p.lora_B.detach())
+        for name, p in decoder.projections()
+        if p.lora_A is not None and p.lora_B is not None
+    }
+
+
+def apply(decoder: Decoder, adapter: Adapter, scale: float) -> None:
+    """Put `adapter` in, and take any other out; an unknown module name is an error, never ignored."""
+    names = {name for name, _ in decoder.projections()}
+    if unknown := sorted(set(adapter) - names):
+        raise ModelUnavailable(
+            f"The adapter has layers that this base model lacks: {unknown[0]} and {len(unknown) - 1} more.",
+            hint="Use the base model that the adapter was trained on (base_model_name_or_path in adapter_config.json).",
+        )
+    for name, projection in decoder.projections():
+        if name in adapter:
+            projection.set_adapter(*adapter[name], scale)
+        elif projection.lora_A is not None:
+            projection.drop_adapter()
+
+
+def save(folder: Path, adapter: Adapter, method: Lora, base_model: str) -> None:
+    """Write a PEFT adapter folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for name, (a, b) in adapter.items():
+        tensors[f"{_PREFIX}{name}.lora_A.weight"] = a.contiguous()
+        tensors[f"{_PREFIX}{name}.lora_B.weight"] = b.contiguous()
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_model,
+        "r": method.rank,
+        "lora_alpha": method.alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": sorted({name.rsplit(".", 1)[-1] for name in adapter}),
+        "inference_mode": True,
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+def read(folder: Path) -> tuple[dict[str, tuple[Tensor, Tensor]], float]:
+    """Read a PEFT adapter folder: the adapter and its scale (alpha / rank, or alpha / √rank for rsLoRA)."""
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        tensors = load_file(folder / "adapter_model.safetensors")
+    except FileNotFoundError as error:
+        raise ModelUnavailable(
+            f"{folder} is not an adapter folder: {Path(error.filename or '').name} is missing.",
+            hint="It needs adapter_config.json and adapter_model.safetensors.",
+        ) from error
+    suffix = ".lora_A.weight"
+    names = [key.removeprefix(_PREFIX).removesuffix(suffix) for key in tensors if key.endswith(suffix)]
+    pairs = {n: (tensors[f"{_PREFIX}{n}.lora_A.weight"], tensors[f"{_PREFIX}{n}.lora_B.weight"]) for n in names}
+    rank = config["r"]
+    scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
+    return pairs, scale

@@ -1,0 +1,226 @@
+"""Attention over a prefix tree by parts, exact, on the CPU flash kernels, forward and backward.
+
+For every node: its own tokens attend causally within it (all nodes of similar length in one batched call), and all its
+descendants attend to the whole of it (one call without a mask). Partial results are merged by their log-sum-exps, the
+algebra of ring attention (Liu et al. 2023, arXiv 2310.01889). Nothing is computed for pairs that do not attend.
+
+Models reach it through transformers' attention interface: `install()` registers one function that hands the
+projected heads to whatever `attend` object the forward pass was called with; model code stays untouched.
+"""
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+from transformers import AttentionInterface
+
+from feinschliff.nn.tree import Packed
+
+NAME = "feinschliff"
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+_NEVER = 1e30  # log-sum-exp of padding: exp(score - it) is 0
+
+
+class Attend(Protocol):
+    """How one forward pass attends. q (H, T, d); k, v (Hk, T, d); returns (T, H, d)."""
+
+    def __call__(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None, softcap: float | None
+    ) -> Tensor: ...
+
+
+def _through_interface(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    *,
+    attend: Attend,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    q, k = query[0].to(value.dtype), key[0].to(value.dtype)  # rotary embeddings may have promoted them to float32
+    layer: int = module.layer_idx
+    out = attend(layer, q, k, value[0], scale=scaling, window=sliding_window, softcap=softcap)
+    return out[None], None
+
+
+def install() -> None:
+    """Make `attn_implementation="feinschliff"` known to transformers."""
+    AttentionInterface.register(NAME, _through_interface)
+
+
+@dataclass(frozen=True, slots=True)
+class CausalBatch:
+    """Nodes of similar length, right-padded to (B, L). `index_BL` gathers packed rows, `real` are the flat unpadded places."""
+
+    index_BL: Tensor
+    real: Tensor | None  # None: nothing is padded
+    rows: Tensor  # packed rows of the real places
+
+
+class TreeAttend:
+    """Attention for one packed tree; used by every layer of a forward pass and its backward."""
+
+    def __init__(self, packed: Packed) -> None:
+        self.packed = packed
+        self.batches = _causal_batches(packed)
+        self.inner = [n for n in packed.nodes if n.subtree_end > n.end and n.end > n.start]
+        self._masks: dict[int | None, Tensor] = {}
+
+    def __call__(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None, softcap: float | None
+    ) -> Tensor:
+        if softcap is None and (window is None or self.packed.longest_path <= window):
+            out: Tensor = _TreeAttention.apply(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1), self, scale)
+            return out
+        return self._dense(q, k, v, scale, window, softcap)
+
+    def _dense(
+        self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, softcap: float | None
+    ) -> Tensor:
+        """Masked attention over all pairs: right for everything, fast for nothing."""
+        if window not in self._masks:
+            self._masks[window] = self.packed.dense_mask(window)
+        groups = q.shape[0] // k.shape[0]
+        k, v = k.repeat_interleave(groups, 0), v.repeat_interleave(groups, 0)
+        scores = (q @ k.transpose(1, 2)).float() * scale
+        if softcap is not None:
+            scores = softcap * torch.tanh(scores / softcap)
+        scores = scores.masked_fill(~self._masks[window], float("-inf"))
+        return (scores.softmax(-1).to(v.dtype) @ v).transpose(0, 1)
+
+
+def tree_parts(q: Tensor, k: Tensor, v: Tensor, tree: TreeAttend, scale: float) -> tuple[Tensor, Tensor]:
+    """Attention of every packed token along its path, unrounded, and its log-sum-exps (T, H)."""
+    T, H, _d = q.shape
+    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+    out = torch.empty(q.shape, dtype=wide)
+    lse_TH = torch.empty(T, H, dtype=wide)
+    for batch in tree.batches:
+        o, lse = _flash(*(_gather(x, batch) for x in (q, k, v)), 0.0, True, scale=scale)
+        out.index_copy_(0, batch.rows, _scatter(o, batch).to(wide))
+        lse_TH.index_copy_(0, batch.rows, _scatter(lse[..., None], batch)[..., 0])
+    for node in tree.inner:
+        below, own = slice(node.end, node.subtree_end), slice(node.start, node.end)
+        merge(out[below], lse_TH[below], q[below], _heads(k[own]), _heads(v[own]), scale)
+    return out, lse_TH
+
+
+def merge(out_SHd: Tensor, lse_SH: Tensor, q_SHd: Tensor, k: Tensor, v: Tensor, scale: float) -> None:
+    """Let all queries also attend to all of k, v (1, Hk, P, d); `out_SHd` and `lse_SH` are updated in place."""
+    H = q_SHd.shape[1]
+    o, lse = _flash(_fold(q_SHd, k.shape[1]), k, v, 0.0, False, scale=scale)
+    o, lse = _unfold(o, H), _unfold(lse[..., None], H)[..., 0]
+    total = torch.logaddexp(lse_SH, lse)
+    out_SHd.mul_((lse_SH - total).exp_()[..., None])
+    out_SHd.add_(o * (lse - total).exp_()[..., None])
+    lse_SH.copy_(total)
+
+
+class _TreeAttention(torch.autograd.Function):
+    """q (T, H, d), k and v (T, Hk, d) → (T, H, d)."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor, tree: TreeAttend, scale: float) -> Tensor:
+        out, lse_TH = tree_parts(q, k, v, tree, scale)
+        out = out.to(q.dtype)
+        ctx.save_for_backward(q, k, v, out, lse_TH)
+        ctx.tree, ctx.scale = tree, scale  # pyrefly: ignore[missing-attribute] – torch's own convention
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # noqa: ANN401 – torch's own signature
+        q, k, v, out, lse_TH = ctx.saved_tensors
+        tree: TreeAttend = ctx.tree
+        d_out = d_out.contiguous()
+        dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v))
+        for batch in tree.batches:
+            lse_BHL = _gather(lse_TH[..., None], batch)[..., 0].contiguous()
+            gathered = [_gather(x, batch) for x in (d_out, q, k, v, out)]
+            if batch.real is not None:
+                _silence_padding(gathered[0], lse_BHL, batch)
+            grads = _flash_backward(*gathered, lse_BHL, 0.0, True, scale=ctx.scale)
+            for total, grad in zip((dq, dk, dv), grads, strict=True):
+                total.index_copy_(0, batch.rows, _scatter(grad, batch))
+        Hk = k.shape[1]
+        for node in tree.inner:
+            below, own = slice(node.end, node.subtree_end), slice(node.start, node.end)
+            lse = _fold(lse_TH[below][..., None], Hk)[..., 0].contiguous()
+            gq, gk, gv = _flash_backward(
+                _fold(d_out[below], Hk), _fold(q[below], Hk), _heads(k[own]), _heads(v[own]),
+                _fold(out[below], Hk), lse, 0.0, False, scale=ctx.scale,
+            )  # fmt: skip
+            dq[below] += _unfold(gq, q.shape[1])
+            dk[own] += gk[0].transpose(0, 1)
+            dv[own] += gv[0].transpose(0, 1)
+        return dq, dk, dv, None, None
+
+
+def _gather(x_THd: Tensor, batch: CausalBatch) -> Tensor:
+    """(T, H, d) → (B, H, L, d) of the batch's nodes."""
+    return x_THd[batch.index_BL].transpose(1, 2)
+
+
+def _scatter(x_BHLd: Tensor, batch: CausalBatch) -> Tensor:
+    """(B, H, L, d) → (real rows, H, d), padding dropped."""
+    flat = x_BHLd.transpose(1, 2).flatten(0, 1)
+    return flat if batch.real is None else flat[batch.real]
+
+
+def _silence_padding(d_out_BHLd: Tensor, lse_BHL: Tensor, batch: CausalBatch) -> None:
+    """Padding repeats packed row 0; without gradient and with probability 0 it adds nothing."""
+    padding_BL = torch.ones(batch.index_BL.numel(), dtype=torch.bool)
+    padding_BL[batch.real] = False
+    padding_BL = padding_BL.view(batch.index_BL.shape)
+    d_out_BHLd.masked_fill_(padding_BL[:, None, :, None], 0)
+    lse_BHL.masked_fill_(padding_BL[:, None, :], _NEVER)
+
+
+def _heads(x_THd: Tensor) -> Tensor:
+    return x_THd.transpose(0, 1)[None]
+
+
+def _fold(x_SHd: Tensor, Hk: int) -> Tensor:
+    """(S, H, d) → (1, Hk, G·S, d): grouped heads become more queries of their key head, so keys are not copied."""
+    S, H, d = x_SHd.shape
+    return x_SHd.view(S, Hk, H // Hk, d).permute(1, 2, 0, 3).reshape(1, Hk, H // Hk * S, d)
+
+
+def _unfold(x: Tensor, H: int) -> Tensor:
+    """(1, Hk, G·S, d) → (S, H, d)."""
+    _, Hk, GS, d = x.shape
+    G = H // Hk
+    return x.view(Hk, G, GS // G, d).permute(2, 0, 1, 3).reshape(GS // G, H, d)
+
+
+def _causal_batches(packed: Packed) -> list[CausalBatch]:
+    """Group nodes so that padding costs at most a quarter; causal masks make right padding harmless."""
+    nodes = sorted((n for n in packed.nodes if n.end > n.start), key=lambda n: n.end - n.start)
+    groups: list[list[tuple[int, int]]] = []
+    for node in reversed(nodes):
+        length = node.end - node.start
+        longest = groups[-1][0][1] - groups[-1][0][0] if groups else 0
+        if not groups or length < 0.75 * longest:
+            groups.append([])
+        groups[-1].append((node.start, node.end))
+    return [_causal_batch(group) for group in groups]
+
+
+def _causal_batch(group: list[tuple[int, int]]) -> CausalBatch:
+    longest = group[0][1] - group[0][0]
+    index_BL = torch.zeros(len(group), longest, dtype=torch.int64)
+    real_BL = torch.zeros(len(group), longest, dtype=torch.bool)
+    for b, (start, end) in enumerate(group):
+        index_BL[b, : end - start] = torch.arange(start, end)
+        real_BL[b, : end - start] = True
+    real = None if real_BL.all() else real_BL.flatten().nonzero()[:, 0]
+    flat = index_BL.flatten()
+    return CausalBatch(index_BL, real, flat if real is None else flat[real])
+

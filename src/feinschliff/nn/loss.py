@@ -1,0 +1,62 @@
+"""Cross-entropy on trained positions only, in chunks; a (tokens × vocabulary) matrix never exists as a whole."""
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK = 512  # rows; 512 × 49,152 logits in float32 are 100 MB
+
+
+class _HeadLoss(torch.autograd.Function):
+    """Weighted sum of negative log-likelihoods; the gradient is made in the forward pass, while the logits are there."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 – torch's own signature
+        hidden_RD: Tensor,
+        head: Tensor,
+        targets_R: Tensor,
+        weights_R: Tensor,
+        dtype: torch.dtype,
+        softcap: float | None,
+    ) -> tuple[Tensor, Tensor]:
+        head_low = head.to(dtype)
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        d_hidden = torch.empty(hidden_RD.shape, dtype=dtype)
+        d_head = torch.zeros(head.shape, dtype=wide) if ctx.needs_input_grad[1] else None
+        loss, n_correct = torch.zeros((), dtype=wide), torch.zeros((), dtype=torch.int64)
+        for i in range(0, hidden_RD.shape[0], CHUNK):
+            rows = slice(i, i + CHUNK)
+            h, t, w = hidden_RD[rows].to(dtype), targets_R[rows], weights_R[rows].to(wide)
+            z = (h @ head_low.t()).to(wide)
+            if softcap is not None:
+                z = softcap * torch.tanh(z / softcap)
+            n_correct += (z.argmax(-1) == t).sum()
+            lse = torch.logsumexp(z, -1, keepdim=True)
+            loss += ((lse[:, 0] - z.gather(1, t[:, None])[:, 0]) * w).sum()
+            slope = 1 - (z / softcap).square() if softcap is not None else None
+            dz = z.sub_(lse).exp_()
+            dz[torch.arange(len(t)), t] -= 1
+            dz.mul_(w[:, None])
+            if slope is not None:
+                dz.mul_(slope)
+            dz = dz.to(dtype)
+            d_hidden[rows] = dz @ head_low
+            if d_head is not None:
+                d_head += (dz.t() @ h).to(wide)
+        ctx.save_for_backward(d_hidden, d_head)
+        ctx.mark_non_differentiable(n_correct)
+        return loss, n_correct
+
+    @staticmethod
+    def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor, Tensor | None, None, None, None, None]:  # noqa: ANN401 – torch's own signature
+        d_hidden, d_head = ctx.saved_tensors
+        return d_hidden * d_loss, None if d_head is None else d_head * d_loss, None, None, None, None
+
+
+def head_loss(
+    hidden_RD: Tensor, head: Tensor, targets_R: Tensor, weights_R: Tensor, *, dtype: torch.dtype, softcap: float | None
+) -> tuple[Tensor, int]:
+    """Σ weight · -log p(target) over rows, and how many targets were the most likely token."""
+    loss, n_correct = _HeadLoss.apply(hidden_RD, head, targets_R, weights_R, dtype, softcap)
+    return loss, int(n_correct)

@@ -1,0 +1,101 @@
+"""A decoder that transformers loads, made ready for packed trees, mixed precision and adapters."""
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from feinschliff.core.errors import ModelUnavailable
+from feinschliff.nn import attention, norm
+from feinschliff.nn.attention import Attend
+from feinschliff.nn.linear import CastLinear, Projection
+
+
+@dataclass(slots=True)
+class Decoder:
+    """`body` maps tokens to final hidden states; `head` (V, D) maps those to logits.
+
+    Products run in `dtype`; the residual stream stays float32 (float64 in exactness tests).
+    """
+
+    body: nn.Module
+    head: Tensor
+    dtype: torch.dtype
+    softcap: float | None  # of the final logits
+    window: int | None  # sliding attention window, where the model has one
+
+    def hidden(self, tokens_T: Tensor, positions_T: Tensor, attend: Attend) -> Tensor:
+        """(T,) ids and positions → (T, D) states after the final norm."""
+        out = self.body(
+            input_ids=tokens_T[None], position_ids=positions_T[None], use_cache=False, attend=attend
+        )
+        states: Tensor = out.last_hidden_state[0]
+        return states
+
+    def logits(self, hidden_RD: Tensor) -> Tensor:
+        """(R, D) → (R, V) float32."""
+        logits = (hidden_RD.to(self.dtype) @ self.head.to(self.dtype).t()).float()
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    def projections(self) -> Iterator[tuple[str, Projection]]:
+        """The frozen linear layers with their full names, as adapters are saved under."""
+        for name, module in self.body.named_modules():
+            if isinstance(module, Projection):
+                yield f"model.{name}", module
+
+
+def load(folder: Path, *, dtype: torch.dtype, trainable: bool) -> Decoder:
+    """Load a model folder. `trainable`: all weights (full fine-tuning); otherwise all frozen, ready for adapters.
+
+    Raises ModelUnavailable where the folder is not one that transformers can read as a causal language model.
+    """
+    attention.install()
+    transformers_logging.disable_progress_bar()
+    master = torch.float64 if dtype == torch.float64 else torch.float32
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=master, attn_implementation=attention.NAME, local_files_only=True
+        )
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(f"{folder} cannot be loaded: {error}", hint="Is it a complete model folder?") from error
+    model.requires_grad_(trainable)
+    _replace(model.base_model, dtype, trainable=trainable)
+    head = model.get_output_embeddings().weight
+    return Decoder(
+        body=model.base_model,
+        head=head if trainable else head.detach().to(dtype),
+        dtype=dtype,
+        softcap=getattr(model.config, "final_logit_softcapping", None),
+        window=getattr(model.config, "sliding_window", None) if getattr(model.config, "use_sliding_window", True) else None,
+    )
+
+
+def _replace(body: nn.Module, dtype: torch.dtype, *, trainable: bool) -> None:
+    """Swap linear layers (and, when frozen, RMSNorms) for ours."""
+    for name, module in list(body.named_modules()):
+        replacement: nn.Module | None = None
+        if type(module) is nn.Linear:
+            replacement = (CastLinear if trainable else Projection)(module.weight, module.bias, dtype)
+        elif not trainable:
+            replacement = norm.like(module, dtype)
+        if replacement is not None:
+            parent, _, leaf = name.rpartition(".")
+            setattr(body.get_submodule(parent), leaf, replacement)
+
+
+def fast_dtype() -> torch.dtype:
+    """bfloat16 where this processor multiplies it in hardware, else float32."""
+    if torch.cuda.is_available():
+        return torch.bfloat16
+    has_units = "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
+    return torch.bfloat16 if has_units else torch.float32
+
+
+def _cpu_flags() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return ""

@@ -1,0 +1,62 @@
+"""RMSNorm (Zhang & Sennrich 2019) from a float32 residual into the products' type, with a hand-written backward.
+
+It saves the input and one number per token instead of five intermediate tensors, and casts once for all
+projections that read it.
+"""
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class RmsNorm(nn.Module):
+    """y = x / rms(x) · weight, computed in float32, returned in `dtype`."""
+
+    def __init__(self, weight: Tensor, eps: float, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.detach().float() if dtype != torch.float64 else weight.detach().double())
+        self.weight: Tensor
+        self.eps = eps
+        self.dtype = dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = _RmsNorm.apply(x, self.weight, self.eps, self.dtype)
+        return y
+
+
+class _RmsNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:  # noqa: ANN401 – torch's own signature
+        wide = x.to(weight.dtype)
+        rstd = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, rstd)
+        return (wide * rstd).mul_(weight).to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401 – torch's own signature
+        x, weight, rstd = ctx.saved_tensors
+        g = dy.to(weight.dtype) * weight
+        wide = x.to(weight.dtype)
+        dot = (g * wide).mean(-1, keepdim=True)
+        return g.sub_(wide * (dot * rstd.square())).mul_(rstd).to(x.dtype), None, None, None
+
+
+def like(module: nn.Module, dtype: torch.dtype) -> RmsNorm | None:
+    """A replacement for a model's own RMSNorm, or None if the module is something else.
+
+    Whether it is one, and whether its weight is stored as w or as w - 1 (Gemma), is found by trying, not by name.
+    """
+    weight = getattr(module, "weight", None)
+    if not type(module).__name__.endswith("RMSNorm") or not isinstance(weight, Tensor):
+        return None
+    eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+    if not isinstance(eps, float):
+        return None
+    probe = torch.randn(4, weight.shape[0], generator=torch.Generator().manual_seed(0)).to(weight.dtype)
+    with torch.no_grad():
+        wanted = module(probe).float()
+        for effective in (weight, 1.0 + weight):
+            mine = RmsNorm(effective, eps, dtype)
+            if torch.allclose(mine(probe).float(), wanted, rtol=2e-2, atol=2e-2):
+                return mine
+    return None

@@ -1,0 +1,77 @@
+"""`python -m feinschliff.serve MODEL_DIR [--embedding]`. Ends when its stdin does, so it cannot outlive its parent."""
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from typing_extensions import assert_never
+
+from feinschliff.core.engine import REQUEST, Embed, Generate, Progress, Ready, Refused, Request, Response, Vectors
+from feinschliff.core.errors import FeinschliffError
+from feinschliff.serve.chat import ChatEngine
+from feinschliff.serve.embed import Encoder
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m feinschliff.serve")
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--embedding", action="store_true", help="MODEL is a sentence encoder")
+    arguments = parser.parse_args()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    try:
+        handle = _encoder(arguments.model) if arguments.embedding else _chat(arguments.model)
+    except FeinschliffError as error:
+        _say(Refused(id=0, code=error.code, message=error.message, hint=error.hint))
+        return 1
+    _say(Ready())
+    for line in sys.stdin:
+        request = REQUEST.validate_json(line)
+        try:
+            _say(handle(request))
+        except (FeinschliffError, ValidationError) as error:
+            hint = error.hint if isinstance(error, FeinschliffError) else ""
+            code = error.code if isinstance(error, FeinschliffError) else "bad_request"
+            _say(Refused(id=request.id, code=code, message=str(error), hint=hint))
+    return 0
+
+
+def _chat(folder: Path) -> Callable[[Request], Response]:
+    engine = ChatEngine(folder)
+
+    def handle(request: Request) -> Response:
+        match request:
+            case Generate():
+                return engine.answer(request, lambda done: _say(Progress(id=request.id, done=done)))
+            case Embed():
+                return Refused(id=request.id, code="bad_request", message="This program serves a chat model.")
+            case _:
+                assert_never(request)
+
+    return handle
+
+
+def _encoder(folder: Path) -> Callable[[Request], Response]:
+    encoder = Encoder(folder)
+
+    def handle(request: Request) -> Response:
+        match request:
+            case Embed():
+                return Vectors(id=request.id, vectors=tuple(map(tuple, encoder(request.texts).tolist())))
+            case Generate():
+                return Refused(id=request.id, code="bad_request", message="This program serves an embedding model.")
+            case _:
+                assert_never(request)
+
+    return handle
+
+
+def _say(response: Response) -> None:
+    sys.stdout.write(response.model_dump_json() + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""What is trained: an adapter on a frozen base, or the whole model. One interface for the loop."""
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from typing_extensions import assert_never
+
+from feinschliff.core.jobs import Full, Lora, TrainSpec
+from feinschliff.nn import adapter
+from feinschliff.nn.attention import TreeAttend
+from feinschliff.nn.loss import head_loss
+from feinschliff.nn.model import Decoder, load
+from feinschliff.nn.tree import Packed
+
+_TOKENIZER_FILES = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "chat_template.jinja",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Trainable:
+    """A decoder with the parameters that change."""
+
+    decoder: Decoder
+    spec: TrainSpec
+    model_folder: Path
+
+    @classmethod
+    def make(cls, spec: TrainSpec, model_folder: Path, dtype: torch.dtype) -> "Trainable":
+        decoder = load(model_folder, dtype=dtype, trainable=isinstance(spec.method, Full))
+        if isinstance(spec.method, Lora):
+            adapter.add(decoder, spec.method, spec.seed)
+        return cls(decoder, spec, model_folder)
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Trainable tensors by stable name."""
+        return {n: p for n, p in self.decoder.body.named_parameters() if p.requires_grad} | self._own_head()
+
+    def _own_head(self) -> dict[str, Tensor]:
+        tied = any(p is self.decoder.head for p in self.decoder.body.parameters())
+        return {"lm_head.weight": self.decoder.head} if self.decoder.head.requires_grad and not tied else {}
+
+    def loss(self, packed: Packed) -> tuple[Tensor, int]:
+        """Summed weighted loss of one packed tree, and how many trained tokens were predicted right."""
+        hidden_TD = self.decoder.hidden(packed.tokens_T, packed.positions_T, TreeAttend(packed))
+        return head_loss(
+            hidden_TD[packed.rows_R], self.decoder.head, packed.targets_R, packed.weights_R,
+            dtype=self.decoder.dtype, softcap=self.decoder.softcap,
+        )  # fmt: skip
+
+    def after_update(self) -> None:
+        for _, projection in self.decoder.projections():
+            projection.refresh()
+
+    def save(self, folder: Path) -> None:
+        """Write the result: an adapter folder, or a whole model folder."""
+        method = self.spec.method
+        match method:
+            case Lora():
+                adapter.save(folder, adapter.current(self.decoder), method, self.spec.model)
+            case Full():
+                self._save_whole(folder)
+            case _:
+                assert_never(method)
+
+    def _save_whole(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {f"model.{n}": p.detach().float().contiguous() for n, p in self.decoder.body.named_parameters()}
+        tensors |= {n: p.detach().float().contiguous() for n, p in self._own_head().items()}
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        for name in _TOKENIZER_FILES:
+            if (self.model_folder / name).is_file():
+                shutil.copyfile(self.model_folder / name, folder / name)
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        (folder / "config.json").write_text(json.dumps({**config, "dtype": "float32"}, indent=2), encoding="utf-8")

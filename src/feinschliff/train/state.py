@@ -1,0 +1,78 @@
+"""Saved training state: everything a killed run needs to go on to the very same weights."""
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+KEEP = 2  # the newest may be the one that a full disk tore
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    step: int
+    precision: str
+    trained_tokens: int
+    seconds: float
+
+
+class StateFolder:
+    """`RUN_DIR/state/step-N.pt`, written whole or not at all; the last two are kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def newest(self) -> Path | None:
+        files = sorted(self._folder.glob("step-*.pt"), key=lambda p: int(p.stem.split("-")[1]))
+        return files[-1] if files else None
+
+    def save(self, saved: Saved, parameters: Mapping[str, Tensor], optimizer: Optimizer) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "step": saved.step,
+            "precision": saved.precision,
+            "trained_tokens": saved.trained_tokens,
+            "seconds": saved.seconds,
+            "parameters": dict(parameters),
+            "optimizer": optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+        }
+        path = self._folder / f"step-{saved.step}.pt"
+        write_whole(path, lambda partial: torch.save(state, partial))
+        for old in sorted(self._folder.glob("step-*.pt"), key=lambda p: int(p.stem.split("-")[1]))[:-KEEP]:
+            old.unlink()
+
+    def peek(self) -> Saved | None:
+        """What the newest state is, without loading it into a model."""
+        path = self.newest()
+        if path is None:
+            return None
+        state = torch.load(path, weights_only=True, mmap=True)
+        return Saved(state["step"], state["precision"], state["trained_tokens"], state["seconds"])
+
+    @torch.no_grad()
+    def restore(self, parameters: Mapping[str, Tensor], optimizer: Optimizer) -> None:
+        """Load the newest state into `parameters` and `optimizer`, in place."""
+        path = self.newest()
+        if path is None:
+            return
+        state = torch.load(path, weights_only=True)
+        for name, value in state["parameters"].items():
+            parameters[name].copy_(value)
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file or folder beside `path`, then move it into place."""
+    partial = path.with_name(f".{path.name}.partial")
+    if partial.is_dir():
+        shutil.rmtree(partial)
+    write(partial)
+    if path.is_dir():
+        shutil.rmtree(path)
+    os.replace(partial, path)
