@@ -96,7 +96,7 @@ def _unmapped(archive: zipfile.ZipFile, mapped: Sequence[Table]) -> Iterator[Tab
     known = {table.name for table in mapped}
     for name in sorted(archive.namelist()):
         if (found := RELATIONSHIP_FILE.search(name)) and found[1] not in known:
-            rows = [(row[ENDS[0]], row[ENDS[1]]) for row in _read_csv(archive, name)]
+            rows = [tuple(row[end] for end in ENDS) for row in _read_csv(archive, name)]
             yield Table(found[1], (), rows, BETWEEN_PERSONS)
 
 
@@ -124,7 +124,8 @@ def _read_csv(archive: zipfile.ZipFile, name: str) -> Iterator[dict[str, str]]:
 
 def write_graph(graph: Graph, folder: Path) -> None:
     """Writes `csv/*.csv` and `load.cypher`; the COPY paths are relative to `folder`."""
-    create, copy = [], []
+    create: list[str] = []
+    copy: list[str] = []
     for table in graph.nodes:
         columns = ", ".join(f"{c} {column_type(c)}" for c in table.columns)
         create.append(f"CREATE NODE TABLE {table.name}({columns}, PRIMARY KEY(id));")
