@@ -71,6 +71,8 @@ def propose(examples: Sequence[Example]) -> tuple[Proposal, ...]:
     """Graders that fit the answers; the first one that is not `off` is the goal's."""
     answers = [example.answer for example in examples if example.answer.strip()]
     distinct = len({answer.strip() for answer in answers})
+    if sum(bool(example.messages[-1].tool_calls) for example in examples) >= MOST * len(examples):
+        return (Proposal("tool_call", "the answers are tool calls: the same functions with the same arguments"),)
     longest = max((len(answer.split()) for answer in answers), default=0)
     if _share(answers, _is_json) >= MOST:
         return (

@@ -1,10 +1,13 @@
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from feinschliff.app.study_file import load_study
+from feinschliff.app.study_guess import propose
 from feinschliff.app.study_init import study_init
+from feinschliff.core.chat import Example, FunctionCall, Message, ToolCall, assistant, user
 from feinschliff.core.errors import BadData, BadStudy
 
 
@@ -42,6 +45,18 @@ def test_a_chat_file_needs_no_mapping(tmp_path: Path) -> None:
     guessed = study_init(rows_file(tmp_path / "c.jsonl", [chat]), tmp_path)  # a folder takes STUDY.toml
     assert guessed.format == load_study(tmp_path / "STUDY.toml").data.format == "chat"
     assert "[data.mapping]" not in (tmp_path / "STUDY.toml").read_text(encoding="utf-8")
+
+
+def test_tool_calls_and_the_types_that_are_proposed_exist() -> None:
+    call = ToolCall(function=FunctionCall(name="f", arguments="{}"))
+    called = Example(messages=(user("q"), Message(role="assistant", tool_calls=(call,))))
+    proposed = {p.type for p in propose([called])}
+    assert proposed == {"tool_call"}
+    for answer in ("[1]", "match (n) return n", "select 1 from t", "a label", "a text that is far too long for a label"):
+        proposed |= {p.type for p in propose([Example(messages=(user("q"), assistant(answer)))] * 9)}
+    pyproject = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert proposed <= set(pyproject["project"]["entry-points"]["feinschliff.graders"])
+    assert len(proposed) == 8
 
 
 def test_every_ready_line_left_to_the_user_is_a_marked_question(tmp_path: Path) -> None:
