@@ -1,0 +1,1 @@
+"""What an answer is worth (graders, run), and what many of them show (stats, compare, cost, verdict)."""
