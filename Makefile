@@ -60,5 +60,5 @@ bench: install ## run every benchmark, one after the other
 
 clean: ## remove caches and build products; .venv and out/ stay
 	@rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .pyrefly_cache
-	@find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find $(wildcard src tests examples benchmarks) -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "clean: done"
