@@ -229,17 +229,21 @@ def _is_json(text: str) -> bool:
 
 def tools_of(line: int, fields: Fields, problems: Problems) -> tuple[dict[str, object], ...] | None:
     """`tools`, and the deprecated `functions` in today's form; None where there are none."""
-    tools = fields.get("tools") or []
-    functions = fields.get("functions") or []
-    if not isinstance(tools, list) or not isinstance(functions, list):
-        problems.error(line, "bad_tools", '"tools" is not a list.', "Write a list of function definitions.")
-        return None
-    wrapped = [*tools, *({"type": "function", "function": f} for f in functions)]
+    wrapped: list[object] = []
+    for key in ("tools", "functions"):
+        listed = fields.get(key)
+        if isinstance(listed, list):
+            wrapped += listed if key == "tools" else [{"type": "function", "function": f} for f in listed]
+        elif listed is not None:
+            problems.error(line, "bad_tools", f'"{key}" is not a list.', "Write a list of function definitions.")
+    tools: list[dict[str, object]] = []
     for i, tool in enumerate(wrapped, start=1):
         function = tool.get("function") if isinstance(tool, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            problems.error(
-                line, "bad_tools", f"Tool {i} has no function with a name.",
-                'Write {"type": "function", "function": {"name": …, "parameters": …}}.',
-            )
-    return tuple(wrapped) or None
+        if isinstance(tool, dict) and isinstance(function, dict) and isinstance(function.get("name"), str):
+            tools.append(tool)
+            continue
+        problems.error(
+            line, "bad_tools", f"Tool {i} has no function with a name.",
+            'Write {"type": "function", "function": {"name": …, "parameters": …}}.',
+        )
+    return tuple(tools) or None

@@ -39,7 +39,9 @@ def alpaca_example(row: Row, problems: Problems) -> Example | None:
 
 
 def _history(row: Row, problems: Problems) -> list[Message] | None:
-    turns = row.fields.get("history") or []
+    turns = row.fields.get("history")
+    if not turns:
+        return []
     messages: list[Message] = []
     for turn in turns if isinstance(turns, list) else [turns]:
         if not isinstance(turn, list) or len(turn) != 2 or not all(isinstance(t, str) for t in turn):
@@ -115,13 +117,15 @@ def _calls(line: int, i: int, value: str, pending: list[str], problems: Problems
 
 
 def _tools(row: Row, problems: Problems) -> tuple[dict[str, object], ...] | None:
-    raw = row.fields.get("tools") or []
-    if isinstance(raw, str):
+    raw = row.fields.get("tools")
+    if isinstance(raw, str) and raw.strip():
         try:
-            raw = parse_json(raw) if raw.strip() else []
+            raw = parse_json(raw)
         except ValueError as error:
             problems.error(row.line, "bad_tools", f'"tools" is not JSON text: {error}.', "Write a JSON list.")
             return None
+    if not raw or (isinstance(raw, str) and not raw.strip()):
+        return None
     listed = raw if isinstance(raw, list) else [raw]
     wrapped: list[object] = [
         t if not isinstance(t, dict) or "function" in t else {"type": "function", "function": t} for t in listed
