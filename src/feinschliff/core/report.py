@@ -148,6 +148,7 @@ class Report(Wire):
     goal: str  # in words
     goal_grader: str
     goal_part: str
+    goal_at_least: float | None = None  # the threshold, in the units of the goal's grader
     held_out: HeldOut
     split: SplitReport
     arms: tuple[ArmReport, ...]

@@ -127,7 +127,7 @@ def _format(facts: Facts) -> Evidence:
 def _curated(facts: Facts) -> Evidence:
     s, said = facts.split, facts.study.data.curated.strip()
     text = f"{s.n_duplicates_removed} duplicates, {s.n_leaks_removed} leaking and {s.n_too_long} over-long examples left out."
-    return _line("Is the data curated?", "yes" if said else "unknown", f"{said} {text}".strip())
+    return _line("Is the data curated?", "yes" if said else "unknown", f"{said.rstrip('.')}. {text}" if said else text)
 
 
 def _no_leakage(facts: Facts) -> Evidence:
@@ -177,7 +177,7 @@ def _no_regression(facts: Facts, tuned: str | None) -> Evidence:
         return _line(question, "unknown", "There is no pair of a tuned and an untuned arm.")
     seen = [c for c in facts.comparisons if c.arm == tuned and c.grader in goal.not_worse and c.part in ("", facts.goal_part)]
     texts = [
-        f"{difference_text(c)}, {'ruled out beyond' if c.low >= -goal.margin else 'not ruled out beyond'} the margin {goal.margin:g}"
+        f"{difference_text(c)}, a loss beyond the margin {goal.margin:g} is {'' if c.low >= -goal.margin else 'not '}ruled out"
         for c in seen
     ]
     return _line(question, _yes_if(not facts.regressions(tuned)), "; ".join(texts) + ".")

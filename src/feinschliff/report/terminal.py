@@ -1,0 +1,99 @@
+"""The study's result in the terminal: a leaderboard and the verdict."""
+from collections.abc import Iterator
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from feinschliff.core.report import ArmReport, Decision, MetricValue, Report
+from feinschliff.evals.compare import find, is_tuned
+from feinschliff.evals.facts import p_text
+
+COLOURS: dict[Decision, str] = {"fine_tune": "green", "improve_prompt": "yellow", "more_data": "yellow", "stop": "red"}
+
+
+def show(report: Report, console: Console) -> None:
+    """Prints the leaderboard, the parts and the verdict."""
+    console.print(leaderboard(report))
+    for table in part_tables(report):
+        console.print(table)
+    console.print(verdict_panel(report))
+
+
+def leaderboard(report: Report) -> Table:
+    """Arms × metrics on the whole held-out set, with tokens, latency and cost. The best untuned and tuned arm are bold."""
+    place = f" on {report.goal_part}" if report.goal_part else ""
+    table = _table(f"{report.study}: {report.held_out.n} held-out questions, sha256 {report.held_out.sha256[:12]}…")
+    for grader in _graders(report):
+        table.add_column(escape(grader), justify="right")
+    table.add_column(f"difference{escape(place)}", justify="right")
+    for name in ("tokens in/out", "p50 / p95 ms", "per 1,000", "break-even"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for arm in report.arms:
+        metrics = [metric_cell(arm.metrics[g]) for g in _graders(report)]
+        table.add_row(_name(arm, report), *metrics, _difference(arm, report), *_numbers(arm))
+    return table
+
+
+def part_tables(report: Report) -> Iterator[Table]:
+    """One table for each part of the held-out set."""
+    for part, n in report.held_out.parts.items():
+        table = _table(f"part {escape(part)}: {n} questions")
+        for grader in _graders(report):
+            table.add_column(escape(grader), justify="right")
+        for arm in report.arms:
+            table.add_row(_name(arm, report), *(metric_cell(arm.parts[part][g]) for g in _graders(report)))
+        yield table
+
+
+def verdict_panel(report: Report) -> RenderableType:
+    """Headline and reasons, in the decision's colour."""
+    reasons = [Padding(Text(f"• {reason.replace('`', '')}"), (0, 0, 0, 1)) for reason in report.verdict.reasons]
+    headline = Text(report.verdict.headline.replace("`", ""), style="bold")
+    title = f"verdict: {report.verdict.decision.replace('_', ' ')}"
+    return Panel(Group(headline, Text(""), *reasons), title=title, border_style=COLOURS[report.verdict.decision], padding=(1, 2))
+
+
+def metric_cell(m: MetricValue) -> str:
+    """E.g. "0.812 ±0.047"; the longer arm of the interval, as intervals need not be symmetric."""
+    if not m.n:
+        return "–"
+    failed = f" [yellow]({m.n_failed} failed)[/]" if m.n_failed else ""
+    return f"{m.value:.3f} [dim]±{max(m.high - m.value, m.value - m.low):.3f}[/]{failed}"
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", expand=False)
+    table.add_column("arm", overflow="fold")
+    return table
+
+
+def _graders(report: Report) -> list[str]:
+    return list(report.arms[0].metrics) if report.arms else []
+
+
+def _name(arm: ArmReport, report: Report) -> str:
+    colour = "cyan" if is_tuned(arm.name) else "default"
+    bold = "bold " if arm.name in (report.best_untuned, report.best_tuned) else ""
+    return f"[{bold}{colour}]{escape(arm.name)}[/]"
+
+
+def _difference(arm: ArmReport, report: Report) -> str:
+    c = find(report.comparisons, arm.name, report.goal_grader, report.goal_part)
+    if c is None:
+        return "[dim]baseline[/]" if arm.name == report.best_untuned else "–"
+    return f"{c.difference * 100:+.1f} pt [dim]{p_text(c.p_adjusted)}[/]"
+
+
+def _numbers(arm: ArmReport) -> tuple[str, str, str, str]:
+    latency, cost = arm.latency_ms, arm.cost
+    even = "–" if not is_tuned(arm.name) else "never" if cost.break_even_requests is None else f"{cost.break_even_requests:,}"
+    return (
+        f"{arm.input_tokens:,.0f} / {arm.output_tokens:,.0f}",
+        "–" if latency.p50 is None or latency.p95 is None else f"{latency.p50:,.0f} / {latency.p95:,.0f}",
+        f"{cost.per_request * 1000:,.3f} {escape(cost.currency)}",
+        even,
+    )
