@@ -58,13 +58,13 @@ def check(
     """Find what is wrong with a data file, line by line. Ends with 1 where there are errors."""
     result = read(file, _format(format), _mapping(input, output, system, input_template, output_template))
     renderer = _renderer(model) if model else None
-    report = report_of(result, renderer=renderer, max_tokens=max_tokens)
+    report, audit = report_of(result, renderer=renderer, max_tokens=max_tokens)
     if as_json:
         typer.echo(report.model_dump_json())
     else:
         show_report(file, result, report)
-        if renderer is not None and result.examples:
-            show_tokens(result.examples, renderer)
+        if renderer is not None and audit is not None:
+            show_tokens(audit, renderer)
     raise typer.Exit(1 if report.n_errors else 0)
 
 

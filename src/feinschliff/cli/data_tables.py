@@ -5,9 +5,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from feinschliff.core.chat import Example
 from feinschliff.core.findings import CheckReport
-from feinschliff.data.audit import audit
+from feinschliff.data.audit import Audit
 from feinschliff.data.curate import Curation
 from feinschliff.data.failures import Addition
 from feinschliff.data.read import ReadResult
@@ -41,9 +40,8 @@ def show_report(file: Path, result: ReadResult, report: CheckReport) -> None:
     console.print(f"{_count(report.n_errors, 'error')}, {_count(report.n_warnings, 'warning')}", style=style, highlight=False)
 
 
-def show_tokens(examples: tuple[Example, ...], renderer: Renderer) -> None:
+def show_tokens(found: Audit, renderer: Renderer) -> None:
     """How large the set is for a model."""
-    found = audit(examples, renderer)
     Console().print(
         f"{found.n_tokens:,} tokens, {found.n_trained:,} of them trained; the longest example has {found.longest:,}"
         f" (line {found.longest_line}); the model takes {renderer.max_tokens or 'any number'}",

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from feinschliff.core.chat import Example, Rendered
+from feinschliff.core.chat import Example, Rendered, Tool
 from feinschliff.core.errors import FeinschliffError
 from feinschliff.core.findings import Finding
 from feinschliff.data.problems import Problems, in_order
@@ -19,6 +19,8 @@ class Renders(Protocol):
     def max_tokens(self) -> int | None: ...
 
     def render(self, example: Example, /) -> tuple[Rendered, ...]: ...
+
+    def token_texts(self, tokens: Sequence[int], /) -> list[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ def audit(examples: Sequence[Example], renderer: Renders, *, max_tokens: int | N
         size = max((len(r.tokens) for r in rendered), default=0)
         if size > longest:
             longest, longest_line = size, example.line
+        _check_tools(example, rendered, renderer, problems)
         n_too_long += _check(example, rendered, size, limit, renderer.stop_ids, problems)
     found = _collapsed(problems.found, len(examples))
     return Audit(in_order(found), n_tokens, n_trained, longest, longest_line, n_too_long)
@@ -77,6 +80,29 @@ def _check(
             "Check the chat template's end-of-turn token: feinschliff data show FILE --line N.",
         )
     return too_long
+
+
+def _check_tools(example: Example, rendered: Sequence[Rendered], renderer: Renders, problems: Problems) -> None:
+    """A template without tools drops calls silently: an empty answer would be trained in their place."""
+    called = {call.function.name for m in example.messages if m.weight != 0 for call in m.tool_calls or ()}
+    if not called and not example.tools:
+        return
+    text = "".join(piece for r in rendered for piece in renderer.token_texts(r.tokens))
+    if missing := sorted(name for name in called if name not in text):
+        problems.error(
+            example.line, "tool_calls_not_rendered", f"The chat template leaves out the calls of {', '.join(missing)}.",
+            "Use a model whose chat template knows tools, or write the calls as text.",
+        )
+    elif example.tools and not any(_name(tool) in text for tool in example.tools):
+        problems.warning(
+            example.line, "tools_not_rendered", "The chat template leaves out the tools: the model will not see them.",
+            "Use a model whose chat template knows tools, or describe them in the system message.",
+        )
+
+
+def _name(tool: Tool) -> str:
+    function = tool.get("function")
+    return str(function.get("name")) if isinstance(function, dict) else ""
 
 
 def _learns_to_stop(rendered: Rendered, stop_ids: frozenset[int]) -> bool:

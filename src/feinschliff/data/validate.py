@@ -8,7 +8,7 @@ from statistics import median
 from feinschliff.core.chat import Conversation, Example, ExampleId
 from feinschliff.core.findings import CheckReport, Finding
 from feinschliff.core.study import Format, Mapping
-from feinschliff.data.audit import Renders, audit
+from feinschliff.data.audit import Audit, Renders, audit
 from feinschliff.data.problems import Problems, in_order
 from feinschliff.data.read import ReadResult, read
 
@@ -33,21 +33,23 @@ def check(
     `n_examples` counts every record in the file, the unreadable ones too. Raises BadData as `read` does.
     """
     result = read(path, format, mapping)
-    return report_of(result, renderer=renderer, max_tokens=max_tokens)
+    return report_of(result, renderer=renderer, max_tokens=max_tokens)[0]
 
 
 def report_of(
     result: ReadResult, *, renderer: Renders | None = None, max_tokens: int | None = None
-) -> CheckReport:
-    """`check` for a file that has been read already."""
+) -> tuple[CheckReport, Audit | None]:
+    """`check` for a file that has been read already; with a renderer also the token counts of its sound examples."""
     found = [*result.findings, *findings_of(result.examples)]
     if result.format and result.n_records < MIN_EXAMPLES:
         found.append(_too_few(result.n_records))
+    counted: Audit | None = None
     if renderer is not None:
         broken = {f.line for f in found if f.level == "error"}
         sound = [example for example in result.examples if example.line not in broken]
-        found += audit(sound, renderer, max_tokens=max_tokens).findings
-    return CheckReport.of(result.n_records, in_order(found))
+        counted = audit(sound, renderer, max_tokens=max_tokens)
+        found += counted.findings
+    return CheckReport.of(result.n_records, in_order(found)), counted
 
 
 def findings_of(examples: Sequence[Example]) -> tuple[Finding, ...]:

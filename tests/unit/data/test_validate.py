@@ -1,4 +1,6 @@
 """Each problem has its code, and good data has none."""
+from collections.abc import Sequence
+
 import pytest
 
 from feinschliff.core.chat import Example, FunctionCall, Message, Rendered, ToolCall, assistant, system, user
@@ -81,6 +83,16 @@ class ByWords:
         answer = [2] * len(example.answer.split()) + [0] * self.stops
         trained = 0.0 if example.messages[-1].weight == 0 else 1.0
         return (Rendered((*prompt, *answer), [0.0] * len(prompt) + [trained] * len(answer)),)
+
+    def token_texts(self, tokens: Sequence[int], /) -> list[str]:
+        return ["w" for _ in tokens]
+
+
+def test_tool_calls_that_the_template_drops_are_errors():
+    rows = [example(user("a"), CALL, Message(role="tool", content="1", tool_call_id="c1"), assistant("b"))]
+    assert [f.code for f in audit(rows, ByWords(stops=True)).findings] == ["tool_calls_not_rendered"]
+    shown = Example(messages=(user("a"), assistant("b")), tools=({"type": "function", "function": {"name": "f"}},))
+    assert [f.code for f in audit([shown], ByWords(stops=True)).findings] == ["tools_not_rendered"]
 
 
 def test_tokens_are_counted_and_long_examples_named():
