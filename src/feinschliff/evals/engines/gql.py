@@ -74,6 +74,7 @@ class _Clause:
 
 
 def _moved(parts: list[Token]) -> list[Token]:
+    """`parts` with each WHERE inside a pattern behind its MATCH clause, in nested queries too."""
     out: list[Token] = []
     clause: _Clause | None = None
     stack: list[_Clause | None] = []  # what the enclosing brackets were in
@@ -87,7 +88,7 @@ def _moved(parts: list[Token]) -> list[Token]:
                 out += _where([*clause.lifted, _moved(_plain(parts[i + 1 : end]))])
                 clause, i = None, end
                 continue
-            out, clause = _closed(out, clause), None
+            out, clause = _closed(out, clause, before=token), None
         if token.word == "MATCH" and clause is None and not _is_name(parts, i):
             clause = _Clause(depth=len(stack))
         elif token.text in OPENING:
@@ -95,15 +96,14 @@ def _moved(parts: list[Token]) -> list[Token]:
             if clause and cut:
                 where, end = cut
                 clause.lifted.append(_moved(_plain(parts[where + 1 : end])))
-                out += _trimmed(parts[i:where])
-                out.append(parts[end])
+                out += [*_trimmed(parts[i:where]), parts[end]]
                 i = end + 1
                 continue
             stack.append(clause)
             clause = clause if token.text != "{" else None
         elif token.text in CLOSING and stack:
             if clause and clause.depth == len(stack):
-                out = _closed(out, clause)
+                out = _closed(out, clause, before=token)
             clause = stack.pop()
         out.append(token)
         i += 1
@@ -172,12 +172,14 @@ def _where(conditions: list[list[Token]]) -> list[Token]:
     return [*out, _SPACE]
 
 
-def _closed(out: list[Token], clause: _Clause) -> list[Token]:
-    """`out` with the clause's lifted conditions put behind its patterns (before the blanks that follow them)."""
+def _closed(out: list[Token], clause: _Clause, *, before: Token | None = None) -> list[Token]:
+    """`out` with the clause's lifted conditions put behind its patterns: ahead of the blanks and comments that follow
+    these, and with a blank `before` a word that follows directly.
+    """
     if not clause.lifted:
         return out
     end = len(out)
     while end and out[end - 1].silent:
         end -= 1
-    # A line comment before the new WHERE would hide it; the WHERE goes in front of it.
-    return [*out[:end], _SPACE, *_where(clause.lifted)[:-1], *out[end:]]
+    glue = [_SPACE] if end == len(out) and before and before.word else []
+    return [*out[:end], _SPACE, *_where(clause.lifted)[:-1], *out[end:], *glue]

@@ -17,6 +17,8 @@ from feinschliff.evals.engines.tokens import following, previous, tokens
 Run = Callable[[str], list[list[Cell]]]
 MEMORY_BYTES = 512 << 20  # an engine's own cap; the process has another one above it
 
+CELL_BYTES = 16 << 20  # the longest text or blob in SQLite; the others have the cap above only
+
 
 class NotAllowed(Exception):
     """The query would do something other than read the database."""
@@ -86,6 +88,7 @@ def open_sqlite(path: Path, max_rows: int) -> Run:
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     connection.execute("PRAGMA temp_store = MEMORY")  # the process may write no files
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, CELL_BYTES)
     reading = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE}
 
     def allow(action: int, _a: str | None, name: str | None, _c: str | None, _d: str | None) -> int:

@@ -18,6 +18,7 @@ from feinschliff.core.errors import FeinschliffError
 from feinschliff.evals.engines.open import OPENERS, query_errors
 
 MEMORY_BYTES = 2 << 30  # on top of what the opened engine has reserved
+ANSWER_CHARACTERS = 64 << 20  # of one result as JSON; a row limit alone does not bound long texts
 
 
 def main(arguments: list[str]) -> int:
@@ -50,13 +51,16 @@ def serve(kind: str, database: Path, max_rows: int, timeout_s: float) -> int:
             reply = {"refused": str(error).strip() or type(error).__name__}
         except MemoryError:
             reply = {"refused": "out of memory"}
-        signal.setitimer(signal.ITIMER_REAL, 0)
         _answer(reply)
     return 0
 
 
 def _answer(reply: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(reply) + "\n")
+    text = json.dumps(reply)
+    if len(text) > ANSWER_CHARACTERS:
+        text = json.dumps({"refused": f"the result is larger than {ANSWER_CHARACTERS >> 20} MB"})
+    signal.setitimer(signal.ITIMER_REAL, 0)  # from here on the time is the reader's
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
