@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 INK, MUTED, LINE, UNTUNED, TUNED, GOAL = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
 _VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", UNTUNED: "--untuned", TUNED: "--tuned", GOAL: "--goal"}
-WIDE_PX, HALF_PX, NARROW_PX = 780, 300, 190  # of the plotting area; names and margins come on top
+WIDE_PX, HALF_PX, NARROW_PX = 780, 300, 215  # of the plotting area; names and margins come on top
 WHOLE_NAME = "all held-out questions"
 
 

@@ -29,7 +29,7 @@ def leaderboard(report: Report) -> Table:
     table = _table(f"{report.study}: {report.held_out.n} held-out questions, sha256 {report.held_out.sha256[:12]}…")
     for grader in _graders(report):
         table.add_column(escape(grader), justify="right")
-    table.add_column(f"difference{escape(place)}", justify="right")
+    table.add_column(f"difference{escape(place)}", justify="right", min_width=17)
     for name in ("tokens in/out", "p50 / p95 ms", "per 1,000", "break-even"):
         table.add_column(name, justify="right", no_wrap=True)
     for arm in report.arms:
@@ -61,7 +61,7 @@ def metric_cell(m: MetricValue) -> str:
     """E.g. "0.812 ±0.047"; the longer arm of the interval, as intervals need not be symmetric."""
     if not m.n:
         return "–"
-    failed = f" [yellow]({m.n_failed} failed)[/]" if m.n_failed else ""
+    failed = f"\n[yellow]({m.n_failed} failed)[/]" if m.n_failed else ""
     return f"{m.value:.3f} [dim]±{max(m.high - m.value, m.value - m.low):.3f}[/]{failed}"
 
 
@@ -85,7 +85,7 @@ def _difference(arm: ArmReport, report: Report) -> str:
     c = find(report.comparisons, arm.name, report.goal_grader, report.goal_part)
     if c is None:
         return "[dim]baseline[/]" if arm.name == report.best_untuned else "–"
-    return f"{c.difference * 100:+.1f} pt [dim]{p_text(c.p_adjusted)}[/]"
+    return f"{c.difference * 100:+.1f} pt [dim]{p_text(c.p_adjusted).replace(' ', '')}[/]"
 
 
 def _numbers(arm: ArmReport) -> tuple[str, str, str, str]:
