@@ -1,4 +1,5 @@
 """Reading bytes and writing them whole or not at all."""
+import hashlib
 import os
 from pathlib import Path
 
@@ -36,3 +37,17 @@ def write_atomically(path: Path, data: bytes) -> None:
             f"{path} cannot be written: {error.strerror or error}.",
             hint="Check free space and permissions; nothing was changed.",
         ) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_atomically` of UTF-8."""
+    write_atomically(path, text.encode())
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

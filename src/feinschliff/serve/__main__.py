@@ -4,12 +4,22 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import assert_never
 
 import torch
 from pydantic import ValidationError
-from typing_extensions import assert_never
 
-from feinschliff.core.engine import REQUEST, Embed, Generate, Progress, Ready, Refused, Request, Response, Vectors
+from feinschliff.core.engine import (
+    REQUEST,
+    Embed,
+    Generate,
+    Progress,
+    Ready,
+    Refused,
+    Request,
+    Response,
+    Vectors,
+)
 from feinschliff.core.errors import FeinschliffError
 from feinschliff.serve.chat import ChatEngine
 from feinschliff.serve.embed import Encoder

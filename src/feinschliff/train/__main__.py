@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from feinschliff.core.errors import FeinschliffError
 from feinschliff.core.jobs import Failed, TrainSpec
 from feinschliff.train.events import EventLog
+from feinschliff.train.lock import exclusive
 from feinschliff.train.loop import train
 
 
@@ -16,7 +17,8 @@ def main(run_dir: Path) -> int:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     try:
         spec = TrainSpec.model_validate_json((run_dir / "spec.json").read_text(encoding="utf-8"))
-        train(run_dir, spec)
+        with exclusive(run_dir):
+            train(run_dir, spec)
     except (FeinschliffError, ValidationError, OSError, MemoryError) as error:
         failed = _describe(error)
         EventLog(run_dir / "events.jsonl").append(failed)

@@ -3,8 +3,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from feinschliff.core.chat import Example, Rendered
+from feinschliff.core.chat import Rendered
 from feinschliff.core.errors import BadData, TrainingFailed
+from feinschliff.data.read import load as read_chats
 from feinschliff.data.render import Renderer
 
 
@@ -40,10 +41,4 @@ def load(files: Sequence[Path], renderer: Renderer, max_tokens: int) -> Loaded:
 
 
 def _render_file(path: Path, renderer: Renderer) -> list[tuple[Rendered, ...]]:
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            rows.append(renderer.render(Example.model_validate_json(line)))
-        except ValueError as error:
-            raise BadData(f"{path.name}, line {number}: {error}", hint="Run `feinschliff data check` on the file.") from error
-    return rows
+    return [renderer.render(example) for example in read_chats(path, "chat")]

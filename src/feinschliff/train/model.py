@@ -3,11 +3,11 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import assert_never
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from typing_extensions import assert_never
 
 from feinschliff.core.jobs import Full, Lora, TrainSpec
 from feinschliff.nn import adapter

@@ -1,0 +1,202 @@
+"""From replies to report: grade, compare, cost, judge, and write report.json and failures.jsonl."""
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from feinschliff.app.study_answers import Outcome
+from feinschliff.app.study_parts import StudyParts
+from feinschliff.core.chat import Example
+from feinschliff.core.jobs import Finished, Started, Step, TrainEvent, Validation
+from feinschliff.core.ports import Reply, Score
+from feinschliff.core.report import Answer, ArmReport, Comparison, Latency, Report, TrainingReport
+from feinschliff.core.study import Study
+from feinschliff.data.files import write_text
+from feinschliff.evals import stats
+from feinschliff.evals.compare import Scored, best_arm, compare_arms, find, is_tuned, metrics, metrics_by_part
+from feinschliff.evals.cost import Usage, cost
+from feinschliff.evals.facts import Facts
+from feinschliff.evals.verdict import decide
+
+if TYPE_CHECKING:
+    from feinschliff.app.study_run import Backends, Layout, Observer
+
+MAX_POINTS = 400  # of a loss curve in the report
+
+
+def write(
+    study: Study, base: Path, layout: "Layout", parts: StudyParts, events: Sequence[TrainEvent], backends: "Backends",
+    timings: Mapping[str, float], observer: "Observer",
+) -> Report:  # fmt: skip
+    """Grade everything and write OUT/report.json and OUT/failures.jsonl."""
+    outcomes = _grade(study, base, layout, parts, observer)
+    labels = [parts.part_of(e, study.split.part) for e in parts.test]
+    clusters = [str(e.meta.get(study.split.group, "")) for e in parts.test] if study.split.group else None
+    scored = Scored(outcomes=outcomes, parts=labels, clusters=clusters, draws=study.measure.bootstrap)
+    replies = {a: layout.arm(a).replies("test", len(parts.test)) for a in study.arms}
+    training = _training(study, events)
+    tokens = {a: _mean(r.input_tokens for r in replies[a]) for a in study.arms}
+    untuned, tuned = (
+        best_arm(scored, grader=study.goal.grader, part=study.goal.part, input_tokens=tokens, tuned=t) for t in (False, True)
+    )
+    comparisons = compare_arms(scored, untuned)
+    answers = {a: _answers(parts.test, replies[a], outcomes[a][study.goal.grader], labels) for a in study.arms}
+    usages = {
+        a: Usage(tokens[a], _mean(r.output_tokens for r in replies[a]), training.seconds if training else 0.0, is_tuned(a))
+        for a in study.arms
+    }
+    arms = tuple(
+        ArmReport(
+            name=a, metrics=metrics(scored, a), extra=_extra(study, outcomes[a], parts.test), parts=metrics_by_part(scored, a),
+            input_tokens=tokens[a], output_tokens=usages[a].output_tokens, latency_ms=_latency(layout.arm(a).latencies_ms() or []),
+            answering_seconds=layout.arm(a).seconds("test", len(parts.test)),
+            cost=cost(study.prices, study.traffic, usages[a], usages[untuned] if untuned else None),
+            wins=_against(comparisons, a, study)[0], losses=_against(comparisons, a, study)[1],
+            worst=_worst(answers[a], study.measure.worst_answers),
+        )
+        for a in study.arms
+    )  # fmt: skip
+    n_too_long = next((e.n_too_long for e in reversed(events) if isinstance(e, Started)), 0)
+    split = parts.record.split.model_copy(
+        update={"n_too_long": n_too_long, "n_train_used": len(parts.train) - n_too_long}
+    )
+    facts = Facts(
+        study=study, held_out=parts.record.held_out, split=split, arms=arms, comparisons=comparisons, best_untuned=untuned,
+        best_tuned=tuned, check=parts.record.check, answers=answers,
+    )  # fmt: skip
+    report = Report(
+        study=study.name, task=study.task, why=study.why, tried=study.tried,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"), base_model=study.model.base,
+        base_model_sha256=backends.base_sha256, goal=_goal_words(study), goal_grader=study.goal.grader,
+        goal_part=study.goal.part or "", goal_at_least=study.goal.at_least, held_out=parts.record.held_out, split=split,
+        arms=arms, best_untuned=untuned or "", best_tuned=tuned, comparisons=comparisons, training=training,
+        verdict=decide(facts), versions=backends.versions,
+        seeds={"split": study.split.seed, "training": study.training.seed, "answers": study.model.seed},
+        device=backends.device, timings_s=dict(timings),
+    )  # fmt: skip
+    write_text(layout.out / "report.json", report.model_dump_json(indent=2))
+    _write_failures(study, base, layout, parts, answers, untuned)
+    return report
+
+
+def read_answers(study: Study, base: Path, layout: "Layout", parts: StudyParts) -> dict[str, tuple[Answer, ...]]:
+    """Every arm's held-out answers with their scores, for the side-by-side pages; from what a run left on disk."""
+    labels = [parts.part_of(e, study.split.part) for e in parts.test]
+    goal = next(g for g in study.graders if g.name == study.goal.grader)
+    return {
+        a: _answers(parts.test, layout.arm(a).replies("test", len(parts.test)), layout.arm(a).graded(goal, base, "test", parts.test), labels)
+        for a in study.arms
+    }
+
+
+def _grade(
+    study: Study, base: Path, layout: "Layout", parts: StudyParts, observer: "Observer"
+) -> dict[str, dict[str, list[Outcome]]]:
+    observer.stage("grading", len(study.arms) * len(study.graders))
+    outcomes: dict[str, dict[str, list[Outcome]]] = {}
+    for arm in study.arms:
+        outcomes[arm] = {}
+        for spec in study.graders:
+            outcomes[arm][spec.name] = layout.arm(arm).graded(spec, base, "test", parts.test)
+            observer.advance(sum(len(done) for done in outcomes.values()))
+    return outcomes
+
+
+def _answers(
+    examples: Sequence[Example], replies: Sequence[Reply], outcomes: Sequence[Outcome], labels: Sequence[str]
+) -> tuple[Answer, ...]:
+    return tuple(
+        Answer(
+            example_id=e.id, question=e.question, gold=e.answer, reply=r.text, part=label,
+            score=o.value if isinstance(o, Score) else None, why=o.why if isinstance(o, Score) else f"grader failed: {o.error}",
+        )
+        for e, r, o, label in zip(examples, replies, outcomes, labels, strict=True)
+    )  # fmt: skip
+
+
+def _worst(answers: Sequence[Answer], n: int) -> tuple[Answer, ...]:
+    scored = [a for a in answers if a.score is not None and a.score < 1]
+    return tuple(sorted(scored, key=lambda a: a.score or 0.0)[:n])
+
+
+def _against(comparisons: Sequence[Comparison], arm: str, study: Study) -> tuple[int, int]:
+    found = find(comparisons, arm, study.goal.grader)
+    return (found.wins, found.losses) if found else (0, 0)
+
+
+def _extra(study: Study, outcomes: Mapping[str, Sequence[Outcome]], test: Sequence[Example]) -> dict[str, float]:
+    """Macro-F1 for label graders: accuracy alone hides the rare labels."""
+    extra: dict[str, float] = {}
+    for spec in study.graders:
+        if spec.type == "label":
+            pairs = [(e.answer, o.label) for e, o in zip(test, outcomes[spec.name], strict=True) if isinstance(o, Score)]
+            extra[f"{spec.name}/macro_f1"] = stats.macro_f1([g for g, _ in pairs], [p for _, p in pairs]).value
+    return extra
+
+
+def _latency(times_ms: Sequence[float]) -> Latency:
+    if not times_ms:
+        return Latency(p50=None, p95=None, n=0)
+    p50, p95 = np.percentile(times_ms, [50, 95])
+    return Latency(p50=float(p50), p95=float(p95), n=len(times_ms))
+
+
+def _training(study: Study, events: Sequence[TrainEvent]) -> TrainingReport | None:
+    """The run as its events tell it; a step that was repeated after a kill counts once, as it went last."""
+    steps = {e.step: e for e in events if isinstance(e, Step)}
+    validations = {e.step: e for e in events if isinstance(e, Validation)}
+    finished = next((e for e in reversed(events) if isinstance(e, Finished)), None)
+    started = next((e for e in reversed(events) if isinstance(e, Started)), None)
+    if finished is None or started is None or not steps:
+        return None
+    ordered = [steps[s] for s in sorted(steps)]
+    thin = ordered[:: -(-len(ordered) // MAX_POINTS)]
+    return TrainingReport(
+        method=study.training.method.kind, precision=started.precision, steps=finished.step,
+        epochs=study.training.hyperparameters.n_epochs, seconds=finished.seconds, trained_tokens=finished.trained_tokens,
+        peak_memory_bytes=finished.peak_memory_bytes, first_train_loss=ordered[0].train_loss,
+        last_train_loss=ordered[-1].train_loss, valid_loss=validations[max(validations)].valid_loss if validations else None,
+        losses=tuple((s.step, s.train_loss) for s in thin),
+        valid_losses=tuple((s, validations[s].valid_loss) for s in sorted(validations)),
+    )  # fmt: skip
+
+
+def _goal_words(study: Study) -> str:
+    where = f" on the part {study.goal.part!r}" if study.goal.part else ""
+    return f"{study.goal.grader} at least {study.goal.at_least:g}{where}"
+
+
+def _mean(values: Iterable[float]) -> float:
+    collected = list(values)
+    return sum(collected) / len(collected) if collected else 0.0
+
+
+def _write_failures(
+    study: Study, base: Path, layout: "Layout", parts: StudyParts, answers: Mapping[str, Sequence[Answer]], best: str | None
+) -> None:
+    """What untuned arms got wrong, ready to be labelled.
+
+    Rows of the validation part may be added to the training data; those of the held-out set are there to be read, and
+    `feinschliff data add-failures` refuses them.
+    """
+    rows = []
+    for arm, given in answers.items():
+        if not is_tuned(arm):
+            rows += [_failure(e, a, arm, "test") for e, a in zip(parts.test, given, strict=True) if a.score is not None and a.score < 1]
+    if best is not None:
+        goal = next(g for g in study.graders if g.name == study.goal.grader)
+        outcomes = layout.arm(best).graded(goal, base, "validation", parts.validation)
+        replies = layout.arm(best).replies("validation", len(parts.validation))
+        checked = _answers(parts.validation, replies, outcomes, [""] * len(parts.validation))
+        rows += [_failure(e, a, best, "validation") for e, a in zip(parts.validation, checked, strict=True) if a.score is not None and a.score < 1]
+    write_text(layout.out / "failures.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _failure(example: Example, answer: Answer, arm: str, part: str) -> dict[str, object]:
+    return {
+        "messages": [m.model_dump(exclude_none=True) for m in example.messages], "reply": answer.reply, "labelled": True,
+        "arm": arm, "part": part, "score": answer.score, "why": answer.why, "example_id": answer.example_id,
+    }  # fmt: skip

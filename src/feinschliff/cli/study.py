@@ -1,0 +1,101 @@
+"""`feinschliff study …`: run a study, or write the beginnings of a study file."""
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.prompt import Confirm
+
+from feinschliff.app import study_report
+from feinschliff.app.study_file import load_study
+from feinschliff.app.study_init import study_init
+from feinschliff.app.study_parts import prepare
+from feinschliff.app.study_run import Layout
+from feinschliff.app.study_run import run as run_study
+from feinschliff.cli.progress import TerminalObserver
+from feinschliff.compose import study_backends
+from feinschliff.core.errors import BadStudy
+from feinschliff.core.study import Study
+from feinschliff.report import terminal
+from feinschliff.report.html import write_html
+
+app = typer.Typer(help="Measure whether fine-tuning pays, and by how much.", no_args_is_help=True)
+
+
+@app.command()
+def run(
+    study_file: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for everything the study makes. Default: out/NAME.", show_default=False)
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option("--test", help="Another held-out file in place of the study's own.", show_default=False)
+    ] = None,
+    arms: Annotated[
+        str | None, typer.Option("--arms", help="Only these arms: base,prompt,tuned …", show_default=False)
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before starting.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print report.json instead of tables.")] = False,
+) -> None:
+    """Measure every arm on one held-out set, train, and end with a verdict. Run it again to go on after a stop."""
+    study = _chosen(load_study(study_file), test, arms)
+    base = study_file.resolve().parent
+    folder = (out or Path("out") / study.name).resolve()
+    console = Console(stderr=as_json)
+    _plan(study, folder, console, yes)
+    with TerminalObserver(console) as observer:
+        backends = study_backends(study, folder, observer.note)
+        report = asyncio.run(run_study(study, base, folder, backends, observer))
+        observer.note("writing the report")
+        layout = Layout(folder)
+        answers = study_report.read_answers(study, base, layout, prepare(study, base, layout.data))
+        write_html(report, folder / "report.html", answers=answers)
+    if as_json:
+        sys.stdout.write(report.model_dump_json(indent=2) + "\n")
+    else:
+        terminal.show(report, console)
+        console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def init(
+    data_file: Annotated[Path, typer.Argument(help="JSONL, JSON, CSV, TSV or Parquet with labelled examples.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="The study file to write.")] = Path("STUDY.toml"),
+) -> None:
+    """Write a commented study file for a data file: its format and fields guessed, its questions left to you."""
+    guessed = study_init(data_file, out)
+    console = Console()
+    console.print(f"wrote {out} ({guessed.format} data). Answer the questions in it, then: feinschliff study run {out}", highlight=False)
+
+
+def _chosen(study: Study, test: Path | None, arms: str | None) -> Study:
+    """The study as the options change it, checked anew."""
+    raw = study.model_dump()
+    if arms is not None:
+        raw["arms"] = tuple(a.strip() for a in arms.split(",") if a.strip())
+    if test is not None:
+        if not test.is_file():
+            raise BadStudy(f"--test: there is no file {test}.", hint="Check the path; it is relative to where you are.")
+        raw["split"]["test_files"] = (str(test.resolve()),)
+    try:
+        return Study.model_validate(raw)
+    except ValueError as error:
+        message = str(error).splitlines()[2].strip() if len(str(error).splitlines()) > 2 else str(error)
+        raise BadStudy(f"--arms {arms}: {message}", hint="Arms are recipes such as base, prompt+retrieval, tuned.") from error
+
+
+def _plan(study: Study, folder: Path, console: Console, yes: bool) -> None:
+    """Say what will be done; ask where somebody can answer."""
+    h = study.training.hyperparameters
+    console.print(f"study [bold]{study.name}[/]: {study.task}", highlight=False)
+    console.print(f"arms: {', '.join(study.arms)}; model: {study.model.base}; into {folder}", highlight=False, soft_wrap=True)
+    if any("tuned" in a for a in study.arms):
+        console.print(f"training: {study.training.method.kind}, {h.n_epochs} epochs, batch {h.batch_size}, rate {h.learning_rate:g}", highlight=False)
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise BadStudy("Nobody is there to confirm the start.", hint="Add --yes.")
+    if not Confirm.ask("start?", console=console, default=True):
+        raise typer.Exit(1)

@@ -1,0 +1,75 @@
+"""Settings → objects. The only module that knows every implementation."""
+import os
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from feinschliff.app.study_run import Backends
+from feinschliff.catalog.models import load_catalog
+from feinschliff.core.engine import Sampling
+from feinschliff.core.ports import Embedder, Responder
+from feinschliff.core.study import Study
+from feinschliff.providers import weights
+from feinschliff.providers.engine import LocalEmbedder, LocalResponder, Program
+from feinschliff.providers.trainer import LocalTrainer
+
+REPORTED = ("feinschliff", "torch", "transformers", "tokenizers", "numpy", "scipy", "ladybug", "gqlppy")
+
+
+def model_folder(name: str, note: Callable[[str], None] = lambda text: None) -> Path:
+    """The folder with the weights of a catalogue id, or the folder of that name. Raises ModelUnavailable."""
+    return weights.model_folder(name, load_catalog(), note)
+
+
+def study_backends(study: Study, out: Path, note: Callable[[str], None]) -> Backends:
+    """This machine, for one study whose folder is `out`."""
+    base = model_folder(study.model.base, note)
+
+    @contextmanager
+    def open_responder(tuned: Path | None, on_progress: Callable[[int], None]) -> Iterator[Responder]:
+        adapter = tuned if tuned is not None and (tuned / "adapter_config.json").is_file() else None
+        whole = base if tuned is None or adapter is not None else tuned
+        sampling = Sampling(
+            max_tokens=study.model.max_output_tokens, temperature=study.model.temperature, seed=study.model.seed
+        )
+        with Program(whole, out / "logs" / "answering.log") as program:
+            yield LocalResponder(program, sampling, study.model.batch_size, adapter, on_progress)
+
+    @contextmanager
+    def open_embedder() -> Iterator[Embedder]:
+        embedding = study.retrieval.embedding if study.retrieval else "all-minilm-l6-v2"
+        with Program(model_folder(embedding, note), out / "logs" / "embedding.log", embedding=True) as program:
+            yield LocalEmbedder(program)
+
+    return Backends(
+        base_model=base,
+        base_sha256=weights.weights_sha256(base),
+        open_responder=open_responder,
+        open_embedder=open_embedder,
+        trainer=LocalTrainer,
+        device=device(),
+        versions={name: found for name in REPORTED if (found := _version(name))},
+    )
+
+
+def device() -> str:
+    """This machine in words, for reports: processor and usable cores."""
+    cores = len(os.sched_getaffinity(0))
+    return f"{_processor()}, {cores} cores, {platform.system()} {platform.machine()}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown processor")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

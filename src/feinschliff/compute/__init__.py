@@ -1,0 +1,1 @@
+"""Where programs are started: so far, this machine."""

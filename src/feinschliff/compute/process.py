@@ -1,0 +1,51 @@
+"""Start one of our programs as a child process of this machine."""
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+
+def start(module: str, arguments: Sequence[str], log: Path, *, talk: bool = False) -> "subprocess.Popen[str]":
+    """`python -m module arguments…` in a session of its own, its stderr appended to `log`.
+
+    With `talk`, stdin and stdout are pipes of text lines; without, both are closed. The child reaches no model hub:
+    whatever it needs has been brought by now.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    pipe = subprocess.PIPE if talk else subprocess.DEVNULL
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    with log.open("a", encoding="utf-8") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=pipe, stdout=pipe, stderr=errors, text=True, encoding="utf-8",
+            env=environment, start_new_session=True,
+        )  # fmt: skip
+
+
+def stop(process: "subprocess.Popen[str]", grace_s: float = 5.0) -> None:
+    """End a child: by closing its stdin, then by asking, then by force."""
+    pipes: list[IO[str] | None] = [process.stdin, process.stdout]
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+    elif process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(grace_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for pipe in pipes:
+        if pipe is not None and not pipe.closed:
+            pipe.close()
+
+
+def last_lines(log: Path, n: int = 5) -> str:
+    """The end of a child's log, for an error message."""
+    try:
+        return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-n:])
+    except OSError:
+        return ""

@@ -1,0 +1,1 @@
+"""Who trains and answers: this machine."""
