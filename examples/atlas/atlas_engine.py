@@ -12,6 +12,10 @@ Cell = object
 class Graph(Protocol):
     def rows(self, gql: str) -> Sequence[Sequence[Cell]]: ...
 
+    def set_size(self, gql: str) -> int:
+        """How many matches the query has before anything is sorted, cut or added up."""
+        ...
+
 
 def without_inline_where(gql: str) -> str:
     """ISO GQL → openCypher for the queries written here: moves conditions inside node patterns behind the MATCH clause."""
@@ -28,9 +32,10 @@ class Ladybug:
     def __init__(self, folder: Path) -> None:
         import ladybug
 
-        self._database = ladybug.Database(":memory:")
+        self._database = ladybug.Database(":memory:", max_num_threads=1)  # queries are too small to share
         self._connection = ladybug.Connection(self._database)
         self._connection.execute(f"CALL file_search_path='{folder.resolve()}'")
+        self._sizes: dict[str, int] = {}  # by MATCH clause: many queries ask different things of one set
         for statement in (folder / "load.cypher").read_text("utf-8").split(";\n"):
             if statement.strip():
                 self._connection.execute(statement)
@@ -38,13 +43,13 @@ class Ladybug:
     def rows(self, gql: str) -> Sequence[Sequence[Cell]]:
         result = self._connection.execute(without_inline_where(gql))
         assert not isinstance(result, list)  # one statement, one result
-        return result.get_all()
+        return [list(row) for row in result.get_all()]
 
-
-def set_size(graph: Graph, gql: str) -> int:
-    """How many matches the query has before anything is sorted, cut or added up."""
-    match = gql.split("\nRETURN", 1)[0]
-    return int(str(graph.rows(f"{match}\nRETURN COUNT(*)")[0][0]))
+    def set_size(self, gql: str) -> int:
+        match = gql.split("\nRETURN", 1)[0]
+        if match not in self._sizes:
+            self._sizes[match] = int(str(self.rows(f"{match}\nRETURN COUNT(*)")[0][0]))
+        return self._sizes[match]
 
 
 def has_clear_answer(graph: Graph, gql: str, *, order: str = "", smallest_set: int = 1) -> bool:
@@ -52,18 +57,15 @@ def has_clear_answer(graph: Graph, gql: str, *, order: str = "", smallest_set: i
 
     `order` is what the query sorts by ("c.population DESC"); equal values would leave the answer to the engine's whim.
     """
+    limit = re.search(r"LIMIT (\d+)", gql)
+    if graph.set_size(gql) < max(smallest_set, int(limit[1]) if limit else 1):
+        return False
     rows = graph.rows(gql)
     if not 1 <= len(rows) <= MOST_ROWS or any(value is None or value == 0 for value in rows[0]):
         return False
-    match = gql.split("\nRETURN", 1)[0]
-    if smallest_set > 1 and set_size(graph, gql) < smallest_set:
-        return False
     if not order:
         return True
-    key = order.split()[0]
-    limit = re.search(r"LIMIT (\d+)", gql)
-    if limit and len(rows) < int(limit[1]):
-        return False
+    match = gql.split("\nRETURN", 1)[0]
     deciding = f"\nLIMIT {int(limit[1]) + 1}" if limit else ""
-    values = [row[0] for row in graph.rows(f"{match}\nRETURN {key}\nORDER BY {order}{deciding}")]
+    values = [row[0] for row in graph.rows(f"{match}\nRETURN {order.split()[0]}\nORDER BY {order}{deciding}")]
     return len(set(map(str, values))) == len(values)

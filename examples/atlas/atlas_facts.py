@@ -128,7 +128,7 @@ def _language_name(tag: str) -> str:
 
 
 def _currency_name(code: str) -> str:
-    return str(pycountry.currencies.get(alpha_3=code).name)
+    return str(getattr(pycountry.currencies.get(alpha_3=code), "name", code))
 
 
 def _folded(text: str) -> str:
@@ -144,9 +144,11 @@ def _cities(entries: Iterable[Mapping[str, object]], raw: Mapping[str, Mapping[s
     for exact in (True, False):  # the main name first, then the other spellings
         for c in by_size:
             code = str(c["countrycode"])
+            if code in capital_ids or not capitals.get(code):
+                continue
             spellings = [c["name"]] if exact else _listed(c["alternatenames"])
-            if capitals.get(code) and capitals[code] in {_folded(str(name)) for name in spellings}:
-                capital_ids.setdefault(code, int(str(c["geonameid"])))
+            if capitals[code] in {_folded(str(name)) for name in spellings}:
+                capital_ids[code] = int(str(c["geonameid"]))
     chosen: list[City] = []
     for c in by_size:
         city_id, population, code = int(str(c["geonameid"])), int(str(c["population"])), str(c["countrycode"])

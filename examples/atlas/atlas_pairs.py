@@ -1,11 +1,12 @@
 """Questions with their gold queries: patterns × phrasings × slot fillers, parted so that nothing leaks into the test."""
 import itertools
+import math
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from atlas_engine import Graph, has_clear_answer, set_size
+from atlas_engine import Graph, has_clear_answer
 from atlas_facts import Atlas
 from atlas_filters import FILTER_BY_NAME, Filter, Slot
 from atlas_lookups import LOOKUPS, Lookup
@@ -140,10 +141,10 @@ def _every_filter_bites(pattern: Pattern, fills: Sequence[Fill], gql: str, graph
     """True if leaving out any of several filters would give another set, so that a query that forgets one is found out."""
     if len(pattern.filters) < 2:
         return True
-    narrowed = set_size(graph, gql)
+    narrowed = graph.set_size(gql)
     for i in range(len(pattern.filters)):
         fewer = pattern._replace(filters=pattern.filters[:i] + pattern.filters[i + 1 :])
-        if set_size(graph, write_gql(fewer, [*fills[:i], *fills[i + 1 :]], None)) == narrowed:
+        if graph.set_size(write_gql(fewer, [*fills[:i], *fills[i + 1 :]], None)) == narrowed:
             return False
     return True
 
@@ -177,13 +178,15 @@ class Generator:
     atlas: Atlas
     graph: Graph
     seed: int = 0
+    trained: Sequence[Pattern | Lookup] = (*trained_patterns(), *LOOKUPS)
+    held_out: Sequence[Pattern] = tuple(held_out_patterns())
     taken: Taken = field(default_factory=Taken)
 
     def pairs(self) -> Iterator[Pair]:
         """Training pairs, pattern by pattern, then the test's. No gold query and no question occurs on both sides."""
         fillers = slot_fillers(self.atlas)
         waiting: list[tuple[str, list[Query], Pattern | Lookup]] = []
-        for pattern in (*trained_patterns(), *LOOKUPS):
+        for pattern in self.trained:
             rng = random.Random(f"{self.seed} {_name(pattern)}")
             if isinstance(pattern, Lookup):
                 found = list(itertools.islice(_lookup_queries(pattern, fillers, self.graph, rng), TRAIN_PER_PATTERN + 4))
@@ -224,17 +227,16 @@ class Generator:
 
     def _compositional(self, fillers: Mapping[Slot, Sequence[Fill]]) -> Iterator[Pair]:
         """Known phrasings only: what is new is the combination."""
-        patterns = list(held_out_patterns())
+        patterns = self.held_out[::-1]  # the hardest kind first
+        total = 0
         for place, pattern in enumerate(patterns):
-            wanted = N_COMPOSITIONAL // len(patterns) + (place < N_COMPOSITIONAL % len(patterns))
+            wanted = total + math.ceil((N_COMPOSITIONAL - total) / (len(patterns) - place))  # what one lacks, the next ones make up
             rng = random.Random(f"{self.seed} {pattern.name}")
-            made = 0
             for query in _queries(pattern, fillers, self.graph, rng):
-                pair = self._pair(pattern, query, rng.choice(_asks(pattern)[:-1]), "compositional", rng)
-                if pair:
-                    made += 1
+                if pair := self._pair(pattern, query, rng.choice(_asks(pattern)[:-1]), "compositional", rng):
+                    total += 1
                     yield pair
-                if made == wanted:
+                if total == wanted:
                     break
 
     def _pair(self, pattern: Pattern | Lookup, query: Query, phrasing: str, part: str, rng: random.Random) -> Pair | None:

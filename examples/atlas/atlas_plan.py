@@ -73,7 +73,7 @@ HELD_OUT: dict[Kind, dict[Subject, dict[str, str]]] = {
         },
     },
     "filters": {
-        "country": {"list": "borders+people_over currency+area_under borders+language", "count": "language+area_over currency+people_under"},
+        "country": {"list": "borders+people_over currency+area_under borders+language", "count": "continent+area_over currency+people_under"},
         "city": {},
     },
     "both": {
