@@ -18,7 +18,7 @@ from feinschliff.data.files import sha256_of, write_text
 from feinschliff.evals.registry import make
 from feinschliff.evals.run import grade_all
 
-CHUNK = 128  # conversations
+CHUNK = 256  # conversations
 _REPLIES = TypeAdapter(tuple[Reply, ...])
 _OUTCOMES = TypeAdapter(tuple[Score | GraderFailure, ...])
 Outcome = Score | GraderFailure

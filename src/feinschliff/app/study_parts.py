@@ -11,6 +11,7 @@ from feinschliff.core.study import Study
 from feinschliff.data.curate import curate
 from feinschliff.data.files import sha256_of, write_text
 from feinschliff.data.read import load, read
+from feinschliff.data.render import Renderer
 from feinschliff.data.split import freeze, split, take
 from feinschliff.data.validate import report_of
 
@@ -36,14 +37,14 @@ class StudyParts:
         return "" if field is None else str(example.meta.get(field, ""))
 
 
-def prepare(study: Study, base: Path, folder: Path) -> StudyParts:
-    """The study's parts, from `folder` where a first run froze them, else made there.
+def prepare(study: Study, base: Path, folder: Path, base_model: Path) -> StudyParts:
+    """The study's parts, from `folder` where a first run froze them, else made there and audited with the base model's renderer.
 
     Raises BadData where the data has errors, naming the first; and where a frozen file was changed afterwards.
     """
     if (folder / RECORD).is_file():
-        return _frozen(folder)
-    examples, check = _read_all(study, base)
+        return frozen_parts(folder)
+    examples, check = _read_all(study, base, Renderer.of(base_model))
     examples, curation = curate(examples)
     if study.data.max_examples is not None:
         examples = take(examples, study.data.max_examples, study.split.seed)
@@ -65,16 +66,16 @@ def prepare(study: Study, base: Path, folder: Path) -> StudyParts:
         ),
     )  # fmt: skip
     write_text(folder / RECORD, record.model_dump_json(indent=2))  # last: its presence says that all is there
-    return _frozen(folder)
+    return frozen_parts(folder)
 
 
-def _read_all(study: Study, base: Path) -> tuple[tuple[Example, ...], CheckReport]:
+def _read_all(study: Study, base: Path, renderer: Renderer) -> tuple[tuple[Example, ...], CheckReport]:
     examples: list[Example] = []
     findings: list[Finding] = []
     n = 0
     for name in study.data.files:
         result = read(base / name, study.data.format, study.data.mapping)
-        report = report_of(result)
+        report, _ = report_of(result, renderer=renderer, max_tokens=study.training.max_tokens)
         _refuse_errors(base / name, report)
         examples += result.examples
         findings += report.findings
@@ -83,7 +84,8 @@ def _read_all(study: Study, base: Path) -> tuple[tuple[Example, ...], CheckRepor
 
 
 def _refuse_errors(path: Path, report: CheckReport) -> None:
-    errors = [f for f in report.findings if f.level == "error"]
+    # Over-long examples do not stop a study: training leaves them out, and the report counts them.
+    errors = [f for f in report.findings if f.level == "error" and f.code != "too_long"]
     if errors:
         first = errors[0]
         raise BadData(
@@ -105,7 +107,8 @@ def _sizes(test: Sequence[Example], field: str | None) -> dict[str, int]:
     return {value: values.count(value) for value in sorted(set(values))}
 
 
-def _frozen(folder: Path) -> StudyParts:
+def frozen_parts(folder: Path) -> StudyParts:
+    """What `prepare` froze in `folder`. Raises BadData where the held-out file was changed since."""
     record = DataRecord.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
     if sha256_of(folder / "test.jsonl") != record.held_out.sha256:
         raise BadData(

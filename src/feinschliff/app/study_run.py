@@ -85,7 +85,7 @@ async def run(study: Study, base: Path, out: Path, backends: Backends, observer:
     with _claimed(out, _fingerprint(study, base, backends)):
         graders = [make(spec, base) for spec in study.graders]  # fail now, not after an hour of answering
         del graders
-        job = _Job(study, base, Layout(out), backends, observer, prepare(study, base, out / "data"))
+        job = _Job(study, base, Layout(out), backends, observer, prepare(study, base, out / "data", backends.base_model))
         timings = await job.answer_and_train()
         timings["total"] = time.monotonic() - started
         return study_report.write(study, base, job.layout, job.parts, job.events, backends, timings, observer)

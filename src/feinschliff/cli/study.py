@@ -11,7 +11,7 @@ from rich.prompt import Confirm
 from feinschliff.app import study_report
 from feinschliff.app.study_file import load_study
 from feinschliff.app.study_init import study_init
-from feinschliff.app.study_parts import prepare
+from feinschliff.app.study_parts import frozen_parts
 from feinschliff.app.study_run import Layout
 from feinschliff.app.study_run import run as run_study
 from feinschliff.cli.progress import TerminalObserver
@@ -50,7 +50,7 @@ def run(
         report = asyncio.run(run_study(study, base, folder, backends, observer))
         observer.note("writing the report")
         layout = Layout(folder)
-        answers = study_report.read_answers(study, base, layout, prepare(study, base, layout.data))
+        answers = study_report.read_answers(study, base, layout, frozen_parts(layout.data))
         write_html(report, folder / "report.html", answers=answers)
     if as_json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")

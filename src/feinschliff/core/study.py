@@ -115,7 +115,7 @@ class Model(Wire):
     max_output_tokens: int = Field(160, ge=1, description="An answer is cut here, and the cut is counted.")
     temperature: float = Field(0.0, ge=0, description="0 is greedy: always the likeliest token.")
     seed: int = Field(0, description="Of the sampling, where the temperature is above 0.")
-    batch_size: int = Field(32, ge=1, description="Conversations decoded together.")
+    batch_size: int = Field(128, ge=1, description="Conversations decoded together.")
 
 
 class Training(Wire):

@@ -20,6 +20,7 @@ from feinschliff.nn.tree import Packed
 NAME = "feinschliff"
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+SHORT = 256  # tokens; nodes up to this long take the plain backward pass
 _NEVER = 1e30  # log-sum-exp of padding: exp(score - it) is 0
 
 
@@ -146,7 +147,8 @@ class _TreeAttention(torch.autograd.Function):
             gathered = [_gather(x, batch) for x in (d_out, q, k, v, out)]
             if batch.real is not None:
                 _silence_padding(gathered[0], lse_BHL, batch)
-            grads = _flash_backward(*gathered, lse_BHL, 0.0, True, scale=ctx.scale)
+            backward = _short_backward if batch.index_BL.shape[1] <= SHORT else _long_backward
+            grads = backward(*gathered, lse_BHL, ctx.scale)
             for total, grad in zip((dq, dk, dv), grads, strict=True):
                 total.index_copy_(0, batch.rows, _scatter(grad, batch))
         Hk = k.shape[1]
@@ -161,6 +163,33 @@ class _TreeAttention(torch.autograd.Function):
             dk[own] += gk[0].transpose(0, 1)
             dv[own] += gv[0].transpose(0, 1)
         return dq, dk, dv, None, None
+
+
+def _long_backward(
+    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse_BHL: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    grads: tuple[Tensor, Tensor, Tensor] = _flash_backward(d_out, q, k, v, out, lse_BHL, 0.0, True, scale=scale)
+    return grads
+
+
+def _short_backward(
+    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse_BHL: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same causal gradient (Dao et al. 2022, arXiv 2205.14135, algorithm 4) by plain batched products.
+
+    For short nodes the whole score matrix fits into the cache, and the flash kernel's blocking costs three times as much.
+    """
+    B, H, L, d = q.shape
+    Hk = k.shape[1]
+    q, d_out, out = (x.reshape(B, Hk, H // Hk * L, d) for x in (q, d_out, out))
+    wide = lse_BHL.dtype
+    p = (q @ k.transpose(2, 3)).to(wide).mul_(scale).sub_(lse_BHL.reshape(B, Hk, H // Hk * L, 1))
+    future = torch.ones(L, L, dtype=torch.bool).triu(1).repeat(H // Hk, 1)
+    p.masked_fill_(future, float("-inf")).exp_()
+    delta = (d_out.to(wide) * out).sum(-1, keepdim=True)
+    ds = (d_out @ v.transpose(2, 3)).to(wide).sub_(delta).mul_(p).mul_(scale).to(q.dtype)
+    dv = p.to(q.dtype).transpose(2, 3) @ d_out
+    return (ds @ k).view(B, H, L, d), ds.transpose(2, 3) @ q, dv
 
 
 def _gather(x_THd: Tensor, batch: CausalBatch) -> Tensor:
