@@ -51,9 +51,15 @@ check: install ## lint, types, layering, generated documents
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports
 	$(BIN)/python -m feinschliff.app.study_reference | diff -u docs/study-file.md -
+	$(BIN)/python -m feinschliff.cli.reference | diff -u docs/cli.md -
+	$(BIN)/python -m feinschliff.evals.reference | diff -u docs/graders.md -
+	$(BIN)/python -m feinschliff.report.reference /dev/stdout | diff -u docs/report.md -
 
 docs: install ## write the generated documents anew
 	$(BIN)/python -m feinschliff.app.study_reference > docs/study-file.md
+	$(BIN)/python -m feinschliff.cli.reference > docs/cli.md
+	$(BIN)/python -m feinschliff.evals.reference > docs/graders.md
+	$(BIN)/python -m feinschliff.report.reference docs/report.md
 
 bench: install ## run every benchmark, one after the other
 	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do echo "bench: $$script"; $(BIN)/python $$script; done
