@@ -1,6 +1,7 @@
 """The study's result in the terminal: a leaderboard and the verdict."""
 from collections.abc import Iterator
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.padding import Padding
@@ -14,39 +15,57 @@ from feinschliff.evals.facts import p_text
 
 COLOURS: dict[Decision, str] = {"fine_tune": "green", "improve_prompt": "yellow", "more_data": "yellow", "stop": "red"}
 
+ARM_WIDTH = 14  # an arm's name is never folded narrower; it breaks at any letter otherwise
+
 
 def show(report: Report, console: Console) -> None:
-    """Prints the leaderboard, the parts and the verdict."""
-    console.print(leaderboard(report))
-    for table in part_tables(report):
+    """Prints the leaderboard, the parts, what the arms cost, and the verdict; without intervals where they do not fit."""
+    unbounded = console.options.update(max_width=1000)
+    briefly = console.measure(leaderboard(report), options=unbounded).maximum > console.width
+    console.print(leaderboard(report, briefly=briefly))
+    for table in part_tables(report, briefly=briefly):
         console.print(table)
+    console.print(cost_table(report, briefly=briefly))
+    if briefly:
+        console.print("A wider terminal, and report.html, show the 95 % intervals too.", style="dim", highlight=False)
     console.print(verdict_panel(report))
 
 
-def leaderboard(report: Report) -> Table:
-    """Arms × metrics on the whole held-out set, with tokens, latency and cost. The best untuned and tuned arm are bold."""
+def leaderboard(report: Report, *, briefly: bool = False) -> Table:
+    """Arms × metrics on the whole held-out set, and the goal's difference to the best untuned arm. That one and the best
+    tuned one are bold. `briefly` leaves out the intervals.
+    """
     place = f" on {report.goal_part}" if report.goal_part else ""
-    table = _table(f"{report.study}: {report.held_out.n} held-out questions, sha256 {report.held_out.sha256[:12]}…")
+    table = _table(f"{report.study}: {report.held_out.n} held-out questions, sha256 {report.held_out.sha256[:12]}…", briefly)
     for grader in _graders(report):
-        table.add_column(escape(grader), justify="right")
-    table.add_column(f"difference{escape(place)}", justify="right", min_width=17)
-    for name in ("tokens in/out", "p50 / p95 ms", "per 1,000", "break-even"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(escape(grader), justify="right", overflow="fold")
+    table.add_column(f"difference{escape(place)}", justify="right", min_width=15, overflow="fold")
     for arm in report.arms:
-        metrics = [metric_cell(arm.metrics[g]) for g in _graders(report)]
-        table.add_row(_name(arm, report), *metrics, _difference(arm, report), *_numbers(arm))
+        metrics = [metric_cell(arm.metrics[g], briefly=briefly) for g in _graders(report)]
+        table.add_row(_name(arm, report), *metrics, _difference(arm, report))
     return table
 
 
-def part_tables(report: Report) -> Iterator[Table]:
+def part_tables(report: Report, *, briefly: bool = False) -> Iterator[Table]:
     """One table for each part of the held-out set."""
     for part, n in report.held_out.parts.items():
-        table = _table(f"part {escape(part)}: {n} questions")
+        table = _table(f"part {escape(part)}: {n} questions", briefly)
         for grader in _graders(report):
-            table.add_column(escape(grader), justify="right")
+            table.add_column(escape(grader), justify="right", overflow="fold")
         for arm in report.arms:
-            table.add_row(_name(arm, report), *(metric_cell(arm.parts[part][g]) for g in _graders(report)))
+            table.add_row(_name(arm, report), *(metric_cell(arm.parts[part][g], briefly=briefly) for g in _graders(report)))
         yield table
+
+
+def cost_table(report: Report, *, briefly: bool = False) -> Table:
+    """What a request takes: tokens, time and money; and from how many requests on training pays."""
+    currency = next((arm.cost.currency for arm in report.arms), "")
+    table = _table("per request", briefly)
+    for name in ("tokens in/out", "p50/p95 ms", f"{escape(currency)} per 1,000", "break-even"):
+        table.add_column(name, justify="right")
+    for arm in report.arms:
+        table.add_row(_name(arm, report), *_numbers(arm))
+    return table
 
 
 def verdict_panel(report: Report) -> RenderableType:
@@ -57,17 +76,20 @@ def verdict_panel(report: Report) -> RenderableType:
     return Panel(Group(headline, Text(""), *reasons), title=title, border_style=COLOURS[report.verdict.decision], padding=(1, 2))
 
 
-def metric_cell(m: MetricValue) -> str:
+def metric_cell(m: MetricValue, *, briefly: bool = False) -> str:
     """E.g. "0.812 ±0.047"; the longer arm of the interval, as intervals need not be symmetric."""
     if not m.n:
         return "–"
     failed = f"\n[yellow]({m.n_failed} failed)[/]" if m.n_failed else ""
-    return f"{m.value:.3f} [dim]±{max(m.high - m.value, m.value - m.low):.3f}[/]{failed}"
+    interval = "" if briefly else f" [dim]±{max(m.high - m.value, m.value - m.low):.3f}[/]"
+    return f"{m.value:.3f}{interval}{failed}"
 
 
-def _table(title: str) -> Table:
+def _table(title: str, briefly: bool) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", expand=False)
-    table.add_column("arm", overflow="fold")
+    if briefly:  # every column that a border would take is a letter of an arm's name
+        table.box, table.pad_edge, table.show_edge = box.SIMPLE_HEAD, False, False
+    table.add_column("arm", overflow="fold", min_width=ARM_WIDTH)
     return table
 
 
@@ -92,8 +114,8 @@ def _numbers(arm: ArmReport) -> tuple[str, str, str, str]:
     latency, cost = arm.latency_ms, arm.cost
     even = "–" if not is_tuned(arm.name) else "never" if cost.break_even_requests is None else f"{cost.break_even_requests:,}"
     return (
-        f"{arm.input_tokens:,.0f} / {arm.output_tokens:,.0f}",
-        "–" if latency.p50 is None or latency.p95 is None else f"{latency.p50:,.0f} / {latency.p95:,.0f}",
-        f"{cost.per_request * 1000:,.3f} {escape(cost.currency)}",
+        f"{arm.input_tokens:,.0f}/{arm.output_tokens:,.0f}",
+        "–" if latency.p50 is None or latency.p95 is None else f"{latency.p50:,.0f}/{latency.p95:,.0f}",
+        f"{cost.per_request * 1000:,.3f}",
         even,
     )
