@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from feinschliff.app.study_answers import Outcome
+from feinschliff.app.study_folder import Layout
+from feinschliff.app.study_graders import Graders
 from feinschliff.app.study_parts import StudyParts
 from feinschliff.core.chat import Example
 from feinschliff.core.jobs import Finished, Started, Step, TrainEvent, Validation
@@ -22,20 +24,19 @@ from feinschliff.evals.facts import Facts
 from feinschliff.evals.verdict import decide
 
 if TYPE_CHECKING:
-    from feinschliff.app.study_run import Backends, Layout, Observer
+    from feinschliff.app.study_run import Backends, Observer
 
 MAX_POINTS = 400  # of a loss curve in the report
 
 
 def write(
-    study: Study, base: Path, layout: "Layout", parts: StudyParts, events: Sequence[TrainEvent], backends: "Backends",
+    study: Study, layout: Layout, parts: StudyParts, graders: Graders, events: Sequence[TrainEvent], backends: "Backends",
     timings: Mapping[str, float], observer: "Observer",
 ) -> Report:  # fmt: skip
     """Grade everything and write OUT/report.json and OUT/failures.jsonl."""
-    outcomes = _grade(study, base, layout, parts, observer)
-    labels = [parts.part_of(e, study.split.part) for e in parts.test]
-    clusters = [str(e.meta.get(study.split.group, "")) for e in parts.test] if study.split.group else None
-    scored = Scored(outcomes=outcomes, parts=labels, clusters=clusters, draws=study.measure.bootstrap)
+    outcomes = _grade(study, layout, parts, graders, observer)
+    scored = _scored(study, parts, outcomes)
+    labels = scored.parts
     replies = {a: layout.arm(a).replies("test", len(parts.test)) for a in study.arms}
     training = _training(study, events)
     tokens = {a: _mean(r.input_tokens for r in replies[a]) for a in study.arms}
@@ -78,29 +79,49 @@ def write(
         device=backends.device, timings_s=dict(timings),
     )  # fmt: skip
     write_text(layout.out / "report.json", report.model_dump_json(indent=2))
-    _write_failures(study, base, layout, parts, answers, untuned)
+    _write_failures(study, layout, parts, graders, answers, untuned)
     return report
 
 
-def read_answers(study: Study, base: Path, layout: "Layout", parts: StudyParts) -> dict[str, tuple[Answer, ...]]:
+def read_answers(study: Study, base: Path, layout: Layout, parts: StudyParts) -> dict[str, tuple[Answer, ...]]:
     """Every arm's held-out answers with their scores, for the side-by-side pages; from what a run left on disk."""
     labels = [parts.part_of(e, study.split.part) for e in parts.test]
-    goal = next(g for g in study.graders if g.name == study.goal.grader)
-    return {
-        a: _answers(parts.test, layout.arm(a).replies("test", len(parts.test)), layout.arm(a).graded(goal, base, "test", parts.test), labels)
-        for a in study.arms
-    }
+    with Graders(study, base) as graders:
+        return {
+            a: _answers(
+                parts.test, layout.arm(a).replies("test", len(parts.test)),
+                layout.arm(a).graded(graders, study.goal.grader, "test", parts.test), labels,
+            )
+            for a in study.arms
+        }  # fmt: skip
+
+
+def best_untuned(
+    study: Study, arms: Sequence[str], layout: Layout, parts: StudyParts, graders: Graders
+) -> str | None:
+    """The one of these answered arms that the report will compare with; None where there is none."""
+    goal = study.goal.grader
+    outcomes = {a: {goal: layout.arm(a).graded(graders, goal, "test", parts.test)} for a in arms}
+    tokens = {a: _mean(r.input_tokens for r in layout.arm(a).replies("test", len(parts.test))) for a in arms}
+    scored = _scored(study, parts, outcomes)
+    return best_arm(scored, grader=goal, part=study.goal.part, input_tokens=tokens, tuned=False)
+
+
+def _scored(study: Study, parts: StudyParts, outcomes: Mapping[str, Mapping[str, Sequence[Outcome]]]) -> Scored:
+    labels = [parts.part_of(e, study.split.part) for e in parts.test]
+    clusters = [str(e.meta.get(study.split.group, "")) for e in parts.test] if study.split.group else None
+    return Scored(outcomes=outcomes, parts=labels, clusters=clusters, draws=study.measure.bootstrap)
 
 
 def _grade(
-    study: Study, base: Path, layout: "Layout", parts: StudyParts, observer: "Observer"
+    study: Study, layout: Layout, parts: StudyParts, graders: Graders, observer: "Observer"
 ) -> dict[str, dict[str, list[Outcome]]]:
     observer.stage("grading", len(study.arms) * len(study.graders))
     outcomes: dict[str, dict[str, list[Outcome]]] = {}
     for arm in study.arms:
         outcomes[arm] = {}
         for spec in study.graders:
-            outcomes[arm][spec.name] = layout.arm(arm).graded(spec, base, "test", parts.test)
+            outcomes[arm][spec.name] = layout.arm(arm).graded(graders, spec.name, "test", parts.test)
             observer.advance(sum(len(done) for done in outcomes.values()))
     return outcomes
 
@@ -132,7 +153,7 @@ def _extra(study: Study, outcomes: Mapping[str, Sequence[Outcome]], test: Sequen
     extra: dict[str, float] = {}
     for spec in study.graders:
         if spec.type == "label":
-            pairs = [(e.answer, o.label) for e, o in zip(test, outcomes[spec.name], strict=True) if isinstance(o, Score)]
+            pairs = [(e.answer.strip(), o.label) for e, o in zip(test, outcomes[spec.name], strict=True) if isinstance(o, Score)]
             extra[f"{spec.name}/macro_f1"] = stats.macro_f1([g for g, _ in pairs], [p for _, p in pairs]).value
     return extra
 
@@ -175,20 +196,19 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _write_failures(
-    study: Study, base: Path, layout: "Layout", parts: StudyParts, answers: Mapping[str, Sequence[Answer]], best: str | None
+    study: Study, layout: Layout, parts: StudyParts, graders: Graders, answers: Mapping[str, Sequence[Answer]], best: str | None
 ) -> None:
     """What untuned arms got wrong, ready to be labelled.
 
     Rows of the validation part may be added to the training data; those of the held-out set are there to be read, and
     `feinschliff data add-failures` refuses them.
     """
-    rows = []
+    rows: list[dict[str, object]] = []
     for arm, given in answers.items():
         if not is_tuned(arm):
             rows += [_failure(e, a, arm, "test") for e, a in zip(parts.test, given, strict=True) if a.score is not None and a.score < 1]
     if best is not None:
-        goal = next(g for g in study.graders if g.name == study.goal.grader)
-        outcomes = layout.arm(best).graded(goal, base, "validation", parts.validation)
+        outcomes = layout.arm(best).graded(graders, study.goal.grader, "validation", parts.validation)
         replies = layout.arm(best).replies("validation", len(parts.validation))
         checked = _answers(parts.validation, replies, outcomes, [""] * len(parts.validation))
         rows += [_failure(e, a, best, "validation") for e, a in zip(parts.validation, checked, strict=True) if a.score is not None and a.score < 1]

@@ -1,34 +1,33 @@
 """Run a study: baselines, training, tuned arms, grades, comparison, verdict. Killed at any moment, it goes on where it was."""
-import fcntl
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 from feinschliff.app import study_report
-from feinschliff.app.study_answers import CHUNK, ArmFolder, n_chunks
+from feinschliff.app.study_answers import CHUNK, n_chunks
 from feinschliff.app.study_file import prompt_text
+from feinschliff.app.study_folder import Layout, claimed, inputs_of
+from feinschliff.app.study_graders import Graders
 from feinschliff.app.study_parts import StudyParts, prepare
 from feinschliff.arms.context import in_context, with_context
 from feinschliff.arms.recipe import Pantry, build
 from feinschliff.core.chat import Example
-from feinschliff.core.errors import FolderInUse
 from feinschliff.core.jobs import Finished, JobId, Started, Step, TrainEvent, TrainSpec, Validation
 from feinschliff.core.ports import Embedder, Responder, Trainer
 from feinschliff.core.report import Report
-from feinschliff.core.study import Study, ingredients
+from feinschliff.core.study import Study
 from feinschliff.data.convert import to_jsonl
-from feinschliff.data.files import sha256_of, write_atomically, write_text
-from feinschliff.evals.registry import make
-from feinschliff.retrieval.documents import matching_files, read_documents
+from feinschliff.data.files import write_atomically
+from feinschliff.evals.compare import is_tuned
+from feinschliff.retrieval.documents import read_documents
 from feinschliff.retrieval.index import Index
 
 JOB = JobId("tuned")
-# What does not change an answer: a study may be judged anew by other graders, goals and prices without asking again.
-JUDGEMENT = {"name", "task", "why", "tried", "arms", "graders", "goal", "traffic", "prices", "measure"}
+OpenPantry = Callable[[], Pantry]
 
 
 class Observer(Protocol):
@@ -58,55 +57,40 @@ class Backends:
     versions: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """What lies where under OUT."""
-
-    out: Path
-
-    @property
-    def data(self) -> Path:
-        return self.out / "data"
-
-    @property
-    def runs(self) -> Path:
-        return self.out / "runs"
-
-    def arm(self, name: str) -> ArmFolder:
-        return ArmFolder(self.out / "arms" / name)
-
-
 async def run(study: Study, base: Path, out: Path, backends: Backends, observer: Observer) -> Report:
     """The whole study into `out`; returns what it also wrote to report.json, report.html and failures.jsonl.
 
     `base` is the study file's folder. Raises FolderInUse where `out` belongs to another study or another process.
     """
     started = time.monotonic()
-    with _claimed(out, _fingerprint(study, base, backends)):
-        graders = [make(spec, base) for spec in study.graders]  # fail now, not after an hour of answering
-        del graders
-        job = _Job(study, base, Layout(out), backends, observer, prepare(study, base, out / "data", backends.base_model))
+    layout = Layout(out)
+    with Graders(study, base) as graders, claimed(layout, inputs_of(study, base, backends.base_sha256)):
+        parts = prepare(study, base, layout.data, backends.base_model)
+        graders.prepare(e.answer for e in (*parts.train, *parts.validation, *parts.test))
+        job = _Job(study, base, layout, backends, observer, parts, graders)
         timings = await job.answer_and_train()
         timings["total"] = time.monotonic() - started
-        return study_report.write(study, base, job.layout, job.parts, job.events, backends, timings, observer)
+        return study_report.write(study, layout, parts, graders, job.events, backends, timings, observer)
 
 
 class _Job:
     """One run of one study."""
 
     def __init__(
-        self, study: Study, base: Path, layout: Layout, backends: Backends, observer: Observer, parts: StudyParts
-    ) -> None:
+        self, study: Study, base: Path, layout: Layout, backends: Backends, observer: Observer, parts: StudyParts,
+        graders: Graders,
+    ) -> None:  # fmt: skip
         self.study, self.base, self.layout = study, base, layout
-        self.backends, self.observer, self.parts = backends, observer, parts
+        self.backends, self.observer, self.parts, self.graders = backends, observer, parts, graders
         self.events: list[TrainEvent] = []
 
     async def answer_and_train(self) -> dict[str, float]:
         """Everything that takes long; seconds by stage, of this run."""
         timings: dict[str, float] = {}
-        with self._pantry() as pantry:
-            untuned = [a for a in self.study.arms if "tuned" not in ingredients(a)]
-            tuned = [a for a in self.study.arms if "tuned" in ingredients(a)]
+        with ExitStack() as stack:
+            pantry = cache(lambda: stack.enter_context(self._pantry()))  # opened by the first that needs it
+            untuned = [a for a in self.study.arms if not is_tuned(a)]
+            tuned = [a for a in self.study.arms if is_tuned(a)]
             with _timed(timings, "untuned arms"):
                 await self._answer_arms(untuned, None, pantry)
             if tuned:
@@ -120,7 +104,7 @@ class _Job:
     def _pantry(self) -> Iterator[Pantry]:
         """What the arms are made from; the embedding model is loaded only where an arm needs it."""
         study = self.study
-        recipes = " ".join([*study.arms, *(study.training.contexts if any("tuned" in a for a in study.arms) else ())])
+        recipes = " ".join([*study.arms, *(study.training.contexts if any(map(is_tuned, study.arms)) else ())])
         common = {"system_text": prompt_text(study, self.base), "pool": self.parts.train, "few_shot_k": study.few_shot.k}
         if "few_shot" not in recipes and "retrieval" not in recipes:
             yield Pantry(**common)
@@ -133,26 +117,34 @@ class _Job:
                 retriever, k = Index.build(documents, embedder, study.retrieval.chunk_words), study.retrieval.k
             yield Pantry(**common, embedder=embedder, retriever=retriever, retrieval_k=k)
 
-    async def _answer_arms(self, arms: Sequence[str], tuned: Path | None, pantry: Pantry) -> None:
-        """The held-out set through each arm; and the validation part, so that failures can be collected without leaking."""
+    async def _answer_arms(self, arms: Sequence[str], tuned: Path | None, pantry: OpenPantry) -> None:
+        """The held-out set through each arm; and the validation part through the best untuned one, so that its failures can
+        be collected without leaking.
+        """
         todo = [a for a in arms if not self._is_done(a)]
-        if not todo:
+        if not todo and (tuned is not None or self._is_validated(self._best_untuned())):
             return
         self.observer.note("loading the model")
         with self.backends.open_responder(tuned, self._advanced) as model:
             for arm in todo:
-                responder = with_context(model, build(arm, pantry))
+                responder = with_context(model, build(arm, pantry()))
                 await self._answer(arm, "test", self.parts.test, responder)
-                if tuned is None:
-                    await self._answer(arm, "validation", self.parts.validation, responder)
                 sample = [e.prompt for e in self.parts.test[: self.study.measure.latency_requests]]
                 self.observer.stage(f"{arm}: latency of {len(sample)} requests", len(sample))
                 await self.layout.arm(arm).time_alone(responder, sample)
+            if tuned is None and (best := self._best_untuned()) is not None:
+                await self._answer(best, "validation", self.parts.validation, with_context(model, build(best, pantry())))
 
     def _is_done(self, arm: str) -> bool:
         folder = self.layout.arm(arm)
-        validated = "tuned" in ingredients(arm) or folder.is_answered("validation", len(self.parts.validation))
-        return validated and folder.is_answered("test", len(self.parts.test)) and folder.latencies_ms() is not None
+        return folder.is_answered("test", len(self.parts.test)) and folder.latencies_ms() is not None
+
+    def _is_validated(self, arm: str | None) -> bool:
+        return arm is None or self.layout.arm(arm).is_answered("validation", len(self.parts.validation))
+
+    def _best_untuned(self) -> str | None:
+        untuned = [a for a in self.study.arms if not is_tuned(a)]
+        return study_report.best_untuned(self.study, untuned, self.layout, self.parts, self.graders)
 
     async def _answer(self, arm: str, part: str, examples: Sequence[Example], responder: Responder) -> None:
         folder = self.layout.arm(arm)
@@ -170,7 +162,7 @@ class _Job:
     def _advanced(self, done: int) -> None:
         self.observer.advance(self._before + done)
 
-    async def _train(self, pantry: Pantry) -> Path:
+    async def _train(self, pantry: OpenPantry) -> Path:
         """Train, or go on training, or only read the events of a finished run; the result's folder."""
         folder = self.layout.runs / JOB
         spec = self._train_spec(pantry, folder)
@@ -180,22 +172,20 @@ class _Job:
             self._observe(event)
         return folder / "model"
 
-    def _train_spec(self, pantry: Pantry, folder: Path) -> TrainSpec:
+    def _train_spec(self, pantry: OpenPantry, folder: Path) -> TrainSpec:
         training = self.study.training
-        names = []
-        for number, context in enumerate(training.contexts):
-            name = f"train-{number}.jsonl"
+        files = {context: f"train-{n}.jsonl" for n, context in enumerate(dict.fromkeys(training.contexts))}
+        for context, name in files.items():
             if not (folder / name).is_file():
-                write_atomically(folder / name, to_jsonl(in_context(self.parts.train, build(context, pantry))))
-            names.append(name)
+                write_atomically(folder / name, to_jsonl(in_context(self.parts.train, build(context, pantry()))))
         validation = None
         if self.parts.validation:
             validation = "validation.jsonl"
             if not (folder / validation).is_file():
-                chosen = in_context(self.parts.validation, build(training.contexts[0], pantry))
+                chosen = in_context(self.parts.validation, build(training.contexts[0], pantry()))
                 write_atomically(folder / validation, to_jsonl(chosen))
         return TrainSpec(
-            model=str(self.backends.base_model), train_files=tuple(names), validation_file=validation,
+            model=str(self.backends.base_model), train_files=tuple(files[c] for c in training.contexts), validation_file=validation,
             method=training.method, hyperparameters=training.hyperparameters, max_tokens=training.max_tokens,
             precision=training.precision, seed=training.seed,
         )  # fmt: skip
@@ -221,39 +211,3 @@ def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
     t0 = time.monotonic()
     yield
     timings[name] = time.monotonic() - t0
-
-
-@contextmanager
-def _claimed(out: Path, fingerprint: str) -> Iterator[None]:
-    """`out` for this study and this process alone."""
-    mark = out / "study.sha256"
-    if out.exists() and not out.is_dir():
-        raise FolderInUse(f"{out} is a file, not a folder.", hint="Choose another --out.")
-    if out.is_dir() and not mark.is_file() and any(out.iterdir()):
-        raise FolderInUse(f"{out} exists and is not the folder of a study.", hint="Choose another --out, or remove it.")
-    if mark.is_file() and mark.read_text(encoding="utf-8").strip() != fingerprint:
-        raise FolderInUse(
-            f"{out} holds a study with other inputs: data, prompt, documents, model, training or split have changed.",
-            hint="Choose another --out to keep both, or remove the folder to start anew.",
-        )
-    write_text(mark, fingerprint + "\n")
-    with (out / "lock").open("w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FolderInUse(f"Another process is running the study in {out}.", hint="Wait for it, or stop it.") from None
-        yield
-
-
-def _fingerprint(study: Study, base: Path, backends: Backends) -> str:
-    """Of everything that an answer depends on: the relevant part of the spec, the files it names, the base model."""
-    digest = hashlib.sha256(study.model_dump_json(exclude=JUDGEMENT).encode())
-    files = [*study.data.files, *study.split.test_files]
-    if study.prompt is not None and study.prompt.file is not None:
-        files.append(study.prompt.file)
-    if study.retrieval is not None:
-        files += sorted(f for pattern in study.retrieval.documents for f in matching_files(pattern, base))
-    for name in files:
-        digest.update(f"{name} {sha256_of(base / name)}\n".encode())
-    digest.update(backends.base_sha256.encode())
-    return digest.hexdigest()

@@ -10,6 +10,8 @@ from feinschliff import __version__
 from feinschliff.cli import data, study
 from feinschliff.core.errors import FeinschliffError
 
+INTERRUPTED = 130  # what Typer makes of Ctrl-C
+
 app = typer.Typer(
     name="feinschliff",
     help="From 'should we fine-tune?' to a measured model, on your own machines.",
@@ -38,17 +40,22 @@ def main() -> None:
     try:
         app()
     except FeinschliffError as error:
-        errors = Console(stderr=True)
-        errors.print(Text.assemble(("error: ", "bold red"), error.message), soft_wrap=True)
-        if error.hint:
-            errors.print(Text.assemble(("hint: ", "bold"), error.hint), soft_wrap=True)
+        _fail(error.message, error.hint)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; run the same command again to go on\n")
-        sys.exit(130)
-    except BrokenPipeError:  # `feinschliff … | head`
-        sys.stderr.close()
-        sys.exit(0)
+    except OSError as error:  # a disk that is full, a folder that may not be read: nothing that a program can mend
+        _fail(f"{error.filename or 'writing'}: {error.strerror or error}", "Check free space and permissions.")
+        sys.exit(1)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            sys.stderr.write("stopped; run the same command again to go on\n")
+        raise
+
+
+def _fail(message: str, hint: str) -> None:
+    errors = Console(stderr=True)
+    errors.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    if hint:
+        errors.print(Text.assemble(("hint: ", "bold"), hint), soft_wrap=True)
 
 
 if __name__ == "__main__":

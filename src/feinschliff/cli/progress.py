@@ -20,7 +20,7 @@ class TerminalObserver:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn(),
             TimeRemainingColumn(), console=console, disable=not console.is_terminal,
         )  # fmt: skip
         self._task: TaskID | None = None
@@ -35,7 +35,7 @@ class TerminalObserver:
     def stage(self, name: str, total: int) -> None:
         self._finish()
         if not self._console.is_terminal:
-            self._console.print(f"· {name} ({total})", highlight=False)
+            self._console.print(f"· {name} ({total})", highlight=False, markup=False, soft_wrap=True)
         self._task = self._progress.add_task(name, total=total)
 
     def advance(self, done: int) -> None:
@@ -43,7 +43,7 @@ class TerminalObserver:
             self._progress.update(self._task, completed=done)
 
     def note(self, text: str) -> None:
-        self._console.print(f"· {text}", style="dim", highlight=False)
+        self._console.print(f"· {text}", style="dim", highlight=False, markup=False, soft_wrap=True)
 
     def _finish(self) -> None:
         """A stage that is over shows as full: work that an earlier run did is not reported step by step."""

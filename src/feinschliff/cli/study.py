@@ -10,9 +10,9 @@ from rich.prompt import Confirm
 
 from feinschliff.app import study_report
 from feinschliff.app.study_file import load_study
+from feinschliff.app.study_folder import Layout
 from feinschliff.app.study_init import study_init
 from feinschliff.app.study_parts import frozen_parts
-from feinschliff.app.study_run import Layout
 from feinschliff.app.study_run import run as run_study
 from feinschliff.cli.progress import TerminalObserver
 from feinschliff.compose import study_backends
@@ -56,7 +56,7 @@ def run(
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
     else:
         terminal.show(report, console)
-        console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
+        _say(console, f"report: {folder / 'report.html'}")
 
 
 @app.command()
@@ -67,7 +67,7 @@ def init(
     """Write a commented study file for a data file: its format and fields guessed, its questions left to you."""
     guessed = study_init(data_file, out)
     console = Console()
-    console.print(f"wrote {out} ({guessed.format} data). Answer the questions in it, then: feinschliff study run {out}", highlight=False)
+    _say(console, f"wrote {out} ({guessed.format} data). Answer the questions in it, then: feinschliff study run {out}")
 
 
 def _chosen(study: Study, test: Path | None, arms: str | None) -> Study:
@@ -89,13 +89,18 @@ def _chosen(study: Study, test: Path | None, arms: str | None) -> Study:
 def _plan(study: Study, folder: Path, console: Console, yes: bool) -> None:
     """Say what will be done; ask where somebody can answer."""
     h = study.training.hyperparameters
-    console.print(f"study [bold]{study.name}[/]: {study.task}", highlight=False)
-    console.print(f"arms: {', '.join(study.arms)}; model: {study.model.base}; into {folder}", highlight=False, soft_wrap=True)
+    _say(console, f"study {study.name}: {study.task}")
+    _say(console, f"arms: {', '.join(study.arms)}; model: {study.model.base}; into {folder}")
     if any("tuned" in a for a in study.arms):
-        console.print(f"training: {study.training.method.kind}, {h.n_epochs} epochs, batch {h.batch_size}, rate {h.learning_rate:g}", highlight=False)
+        _say(console, f"training: {study.training.method.kind}, {h.n_epochs} epochs, batch {h.batch_size}, rate {h.learning_rate:g}")
     if yes:
         return
     if not sys.stdin.isatty():
         raise BadStudy("Nobody is there to confirm the start.", hint="Add --yes.")
     if not Confirm.ask("start?", console=console, default=True):
         raise typer.Exit(1)
+
+
+def _say(console: Console, text: str) -> None:
+    """A line as it is: paths and the user's own words hold brackets, and a wrapped path cannot be copied."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

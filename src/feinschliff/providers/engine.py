@@ -9,6 +9,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from feinschliff.compute import process
 from feinschliff.core.chat import Conversation
@@ -82,15 +83,22 @@ class Program:
         line = self._child.stdout.readline()
         if not line:
             raise self._died()
-        return RESPONSE.validate_json(line)
+        try:
+            return RESPONSE.validate_json(line)
+        except ValidationError:
+            raise ProgramFailed(f"The answering program wrote {line[:80]!r}, which is no answer.", hint=self._hint) from None
 
     def _died(self) -> ProgramFailed:
         code = self._child.wait()
         killed = " It was killed; if that was for memory, use a smaller model or fewer slots." if code < 0 else ""
         return ProgramFailed(
             f"The answering program ended with code {code}.{killed}\n{process.last_lines(self._log)}",
-            hint=f"The whole log is {self._log}.",
+            hint=self._hint,
         )
+
+    @property
+    def _hint(self) -> str:
+        return f"Run the same command again to go on after the last finished answers; the whole log is {self._log}."
 
 
 def _error(response: Response) -> FeinschliffError:

@@ -29,9 +29,14 @@ class LocalTrainer:
         """
         run_dir = self.folder(job_id)
         _claim(run_dir, spec)
-        child = process.start("feinschliff.train", [str(run_dir)], run_dir / "log.txt")
-        offset = 0
+        earlier, offset = _read_from(run_dir / "events.jsonl", 0)
         last: TrainEvent | None = None
+        for last in earlier:
+            yield last
+        if isinstance(last, Finished):  # nothing to do: a program need not be started to find that out
+            return
+        last = None  # how an earlier start ended says nothing about this one
+        child = process.start("feinschliff.train", [str(run_dir)], run_dir / "log.txt")
         try:
             while True:
                 alive = child.poll() is None  # asked before reading, so that nothing written before the end is missed
@@ -49,13 +54,13 @@ class LocalTrainer:
 def _claim(run_dir: Path, spec: TrainSpec) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     file = run_dir / "spec.json"
-    wanted = spec.model_dump_json(indent=2)
-    if file.exists() and TrainSpec.model_validate_json(file.read_text(encoding="utf-8")) != spec:
+    if not file.exists():
+        write_text(file, spec.model_dump_json(indent=2))
+    elif TrainSpec.model_validate_json(file.read_text(encoding="utf-8")) != spec:
         raise FolderInUse(
             f"{run_dir} holds the training run of another specification.",
             hint="Choose another output folder, or remove this one if it is not needed any more.",
         )
-    write_text(file, wanted)
 
 
 def _read_from(path: Path, offset: int) -> tuple[Iterator[TrainEvent], int]:
@@ -73,7 +78,7 @@ def _judge(child: "subprocess.Popen[str]", last: TrainEvent | None, run_dir: Pat
     if isinstance(last, Finished):
         return
     if isinstance(last, Failed):
-        raise TrainingFailed(last.message, hint=last.hint)
+        raise TrainingFailed(f"Training failed: {last.message}", hint=last.hint)
     code = child.returncode
     why = "It was killed; if that was for memory, lower batch_size or use LoRA. " if code < 0 else ""
     raise ProgramFailed(

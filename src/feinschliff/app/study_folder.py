@@ -1,0 +1,101 @@
+"""OUT, the folder of one study: what lies where in it, whose it is, and who works in it."""
+import fcntl
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from feinschliff.app.study_answers import ArmFolder
+from feinschliff.app.study_parts import RECORD
+from feinschliff.core.errors import FolderInUse
+from feinschliff.core.study import Study
+from feinschliff.data.files import sha256_of, write_text
+from feinschliff.retrieval.documents import matching_files
+
+# What an answer depends on. The rest of a study may change: it is then judged anew, without asking again.
+ANSWERING = ("split", "prompt", "few_shot", "retrieval", "model", "training")
+WORDS_ABOUT_DATA = frozenset({"labelled_by", "curated"})
+MARK = "inputs.sha256"
+OURS = re.compile(rf"lock|logs|\.{re.escape(MARK)}\.\d+\.part")  # may lie in a folder that was stopped before its mark
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What lies where under OUT."""
+
+    out: Path
+
+    @property
+    def data(self) -> Path:
+        return self.out / "data"
+
+    @property
+    def runs(self) -> Path:
+        return self.out / "runs"
+
+    def arm(self, name: str) -> ArmFolder:
+        return ArmFolder(self.out / "arms" / name)
+
+
+@contextmanager
+def claimed(layout: Layout, inputs: Mapping[str, str]) -> Iterator[None]:
+    """OUT for these inputs and this process alone, for as long as the context is open.
+
+    Raises FolderInUse where it is something else, belongs to a study with other inputs, or another process works in it.
+    Inputs may still change until the data has been frozen: a study file that was refused is mended and run again.
+    """
+    out, mark = layout.out, layout.out / MARK
+    if out.exists() and not out.is_dir():
+        raise FolderInUse(f"{out} is a file, not a folder.", hint="Choose another --out.")
+    if out.is_dir() and not mark.is_file() and not all(OURS.fullmatch(p.name) for p in out.iterdir()):
+        raise FolderInUse(f"{out} exists and is not the folder of a study.", hint="Choose another --out, or remove it.")
+    with _locked(out):
+        if mark.is_file() and (layout.data / RECORD).is_file():
+            _compare(out, _read(mark), inputs)
+        else:
+            write_text(mark, "".join(f"{digest}  {name}\n" for name, digest in inputs.items()))
+        yield
+
+
+def inputs_of(study: Study, base: Path, base_sha256: str) -> dict[str, str]:
+    """Name → sha256 of everything that an answer depends on: tables of the study, the files it names, the base model."""
+    spec = {f"[{table}]": study.model_dump_json(include={table}) for table in ANSWERING}
+    spec["[data]"] = study.data.model_dump_json(exclude=set(WORDS_ABOUT_DATA))
+    files = [*study.data.files, *study.split.test_files]
+    if study.prompt is not None and study.prompt.file is not None:
+        files.append(study.prompt.file)
+    if study.retrieval is not None:
+        files += sorted(str(f) for pattern in study.retrieval.documents for f in matching_files(pattern, base))
+    found = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in spec.items()}
+    return found | {name: sha256_of(base / name) for name in files} | {"the base model": base_sha256}
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = (out / "lock").open("w", encoding="utf-8")
+    except OSError as error:
+        raise FolderInUse(f"{out} cannot be written: {error.strerror or error}.", hint="Choose another --out.") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderInUse(f"Another process is running the study in {out}.", hint="Wait for it, or stop it.") from None
+        yield
+
+
+def _read(mark: Path) -> dict[str, str]:
+    lines = (line.partition("  ") for line in mark.read_text(encoding="utf-8").splitlines())
+    return {name: digest for digest, _, name in lines}
+
+
+def _compare(out: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    changed = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
+    if changed:
+        raise FolderInUse(
+            f"{out} holds a study with other inputs; changed: {', '.join(changed)}.",
+            hint="Choose another --out to keep both, or remove the folder to start anew.",
+        )
