@@ -16,7 +16,7 @@ INTRODUCTION = """\
 
 Every command explains itself with `--help`; this page says the same (written from the commands by `make docs`).
 
-Exit codes: 0 done; 1 a check or a run came to its end and the answer is no; 2 the request cannot be carried out as put.
+Exit codes: 0 done; 1 a check or a run failed, or its answer is no; 2 the request cannot be carried out as put.
 Errors are two lines on standard error, `error:` with the place and `hint:` with the remedy. Ctrl-C ends with 130; the same
 command, given again, goes on where it stopped.
 """
