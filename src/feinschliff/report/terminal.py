@@ -88,7 +88,7 @@ def metric_cell(m: MetricValue, *, briefly: bool = False) -> str:
 def _table(title: str, briefly: bool) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", expand=False)
     if briefly:  # every column that a border would take is a letter of an arm's name
-        table.box, table.pad_edge, table.show_edge = box.SIMPLE_HEAD, False, False
+        table.box, table.padding, table.pad_edge, table.show_edge = box.SIMPLE_HEAD, (0, 1, 0, 0), False, False
     table.add_column("arm", overflow="fold", min_width=ARM_WIDTH)
     return table
 
