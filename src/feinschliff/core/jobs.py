@@ -41,7 +41,7 @@ class TrainSpec(Wire):
     """`RUN_DIR/spec.json`, all that `python -m feinschliff.train RUN_DIR` knows. Paths are absolute or relative to RUN_DIR.
 
     `train_files` are row-aligned variants of the same examples in different contexts (bare, with retrieved documents …):
-    in epoch e, row i is read from file (i + e) mod len(train_files). Usually there is one.
+    batch b of epoch e is read from file (b + e) mod len(train_files). Naming a file twice doubles its share. Usually there is one.
     """
 
     model: str  # folder with config.json, model.safetensors, tokenizer.json

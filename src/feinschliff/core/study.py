@@ -120,7 +120,7 @@ class Model(Wire):
 
 class Training(Wire):
     """What the tuned arms share. `contexts` are the recipes the examples are shown in while training ("plain" = bare),
-    rotated over the epochs, so that one adapter serves both the bare and the prompted tuned arm.
+    in turn from batch to batch, so that one adapter serves both the bare and the prompted tuned arm. Name one twice to double its share.
     """
 
     method: Method = Field(Lora(), description='`kind = "lora"` (adapters) or `kind = "full"` (every weight).')

@@ -51,3 +51,10 @@ def sha256_of(path: Path) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: `$FEINSCHLIFF_CACHE`, else `$XDG_CACHE_HOME/feinschliff` or `~/.cache/feinschliff`."""
+    if own := os.environ.get("FEINSCHLIFF_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "feinschliff"

@@ -44,7 +44,7 @@ def _through_interface(
     attend: Attend,
     sliding_window: int | None = None,
     softcap: float | None = None,
-    **_: Any,
+    **_: object,
 ) -> tuple[Tensor, None]:
     q, k = query[0].to(value.dtype), key[0].to(value.dtype)  # rotary embeddings may have promoted them to float32
     layer: int = module.layer_idx
@@ -147,17 +147,16 @@ class _TreeAttention(torch.autograd.Function):
             gathered = [_gather(x, batch) for x in (d_out, q, k, v, out)]
             if batch.real is not None:
                 _silence_padding(gathered[0], lse_BHL, batch)
-            backward = _short_backward if batch.index_BL.shape[1] <= SHORT else _long_backward
-            grads = backward(*gathered, lse_BHL, ctx.scale)
+            grads = _backward(*gathered, lse_BHL, ctx.scale, causal=True)
             for total, grad in zip((dq, dk, dv), grads, strict=True):
                 total.index_copy_(0, batch.rows, _scatter(grad, batch))
         Hk = k.shape[1]
         for node in tree.inner:
             below, own = slice(node.end, node.subtree_end), slice(node.start, node.end)
             lse = _fold(lse_TH[below][..., None], Hk)[..., 0].contiguous()
-            gq, gk, gv = _flash_backward(
-                _fold(d_out[below], Hk), _fold(q[below], Hk), _heads(k[own]), _heads(v[own]),
-                _fold(out[below], Hk), lse, 0.0, False, scale=ctx.scale,
+            gq, gk, gv = _backward(
+                _fold(d_out[below], Hk), _fold(q[below], Hk), _heads(k[own]), _heads(v[own]), _fold(out[below], Hk), lse,
+                ctx.scale, causal=False,
             )  # fmt: skip
             dq[below] += _unfold(gq, q.shape[1])
             dk[own] += gk[0].transpose(0, 1)
@@ -165,27 +164,31 @@ class _TreeAttention(torch.autograd.Function):
         return dq, dk, dv, None, None
 
 
-def _long_backward(
-    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse_BHL: Tensor, scale: float
+def _backward(
+    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse_BHL: Tensor, scale: float, *, causal: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    grads: tuple[Tensor, Tensor, Tensor] = _flash_backward(d_out, q, k, v, out, lse_BHL, 0.0, True, scale=scale)
-    return grads
+    """Gradients of q (B, H, L, d) and of k and v (B, Hk, P, d), by the flash kernel or, for few keys, by plain products."""
+    if k.shape[2] > SHORT:
+        grads: tuple[Tensor, Tensor, Tensor] = _flash_backward(d_out, q, k, v, out, lse_BHL, 0.0, causal, scale=scale)
+        return grads
+    return _short_backward(d_out, q, k, v, out, lse_BHL, scale, causal=causal)
 
 
 def _short_backward(
-    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse_BHL: Tensor, scale: float
+    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse_BHL: Tensor, scale: float, *, causal: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same causal gradient (Dao et al. 2022, arXiv 2205.14135, algorithm 4) by plain batched products.
+    """The same gradient (Dao et al. 2022, arXiv 2205.14135, algorithm 4) by plain batched products.
 
-    For short nodes the whole score matrix fits into the cache, and the flash kernel's blocking costs three times as much.
+    For few keys the whole score matrix stays near the cache, and the flash kernel's blocking costs three times as much.
     """
     B, H, L, d = q.shape
     Hk = k.shape[1]
     q, d_out, out = (x.reshape(B, Hk, H // Hk * L, d) for x in (q, d_out, out))
     wide = lse_BHL.dtype
     p = (q @ k.transpose(2, 3)).to(wide).mul_(scale).sub_(lse_BHL.reshape(B, Hk, H // Hk * L, 1))
-    future = torch.ones(L, L, dtype=torch.bool).triu(1).repeat(H // Hk, 1)
-    p.masked_fill_(future, float("-inf")).exp_()
+    if causal:
+        p.masked_fill_(torch.ones(L, L, dtype=torch.bool).triu(1).repeat(H // Hk, 1), float("-inf"))
+    p.exp_()
     delta = (d_out.to(wide) * out).sum(-1, keepdim=True)
     ds = (d_out @ v.transpose(2, 3)).to(wide).sub_(delta).mul_(p).mul_(scale).to(q.dtype)
     dv = p.to(q.dtype).transpose(2, 3) @ d_out

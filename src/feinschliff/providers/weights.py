@@ -14,16 +14,9 @@ from typing import assert_never
 from feinschliff.catalog.models import Catalog, FolderPackage, GgufPackage, Hub, Source
 from feinschliff.compute import process
 from feinschliff.core.errors import ModelUnavailable
-from feinschliff.data.files import sha256_of, write_text
+from feinschliff.data.files import cache_folder, sha256_of, write_text
 
 Note = Callable[[str], None]
-
-
-def cache_folder() -> Path:
-    """`$FEINSCHLIFF_CACHE`, else `$XDG_CACHE_HOME/feinschliff` or `~/.cache/feinschliff`."""
-    if own := os.environ.get("FEINSCHLIFF_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "feinschliff"
 
 
 def model_folder(name: str, catalog: Catalog, note: Note = lambda text: None) -> Path:

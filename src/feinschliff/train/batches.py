@@ -19,11 +19,15 @@ def order(n_examples: int, seed: int, epoch: int) -> list[int]:
 
 
 def batch(variants: Sequence[Sequence[Rendered]], step: int, batch_size: int, seed: int) -> list[Rendered]:
-    """The examples of 0-based `step`. `variants` are row-aligned renderings in different contexts, rotated over epochs."""
+    """The examples of 0-based `step`. `variants` are row-aligned renderings in different contexts.
+
+    A batch is all of one context, because its examples then share their prompt; contexts take turns from batch to batch.
+    """
     n_examples = len(variants[0])
     epoch, within = divmod(step, steps_per_epoch(n_examples, batch_size))
     chosen = order(n_examples, seed, epoch)[within * batch_size : (within + 1) * batch_size]
-    return [variants[(i + epoch) % len(variants)][i] for i in chosen]
+    context = variants[(within + epoch) % len(variants)]
+    return [context[i] for i in chosen]
 
 
 def microbatches(examples: Sequence[Rendered], budget_tokens: int) -> Iterator[Packed]:

@@ -22,7 +22,8 @@ def load(files: Sequence[Path], renderer: Renderer, max_tokens: int) -> Loaded:
 
     Raises BadData where the files differ in length, TrainingFailed where nothing is left to learn from.
     """
-    variants = [_render_file(path, renderer) for path in files]
+    rendered = {path: _render_file(path, renderer) for path in set(files)}
+    variants = [rendered[path] for path in files]
     lengths = {len(v) for v in variants}
     if len(lengths) != 1:
         raise BadData(f"The training files have different numbers of lines: {sorted(lengths)}.")

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-KEEP = 2  # the newest may be the one that a full disk tore
-
 
 @dataclass(frozen=True, slots=True)
 class Saved:
@@ -21,7 +19,7 @@ class Saved:
 
 
 class StateFolder:
-    """`RUN_DIR/state/step-N.pt`, written whole or not at all; the last two are kept."""
+    """`RUN_DIR/state/step-N.pt`, written whole or not at all; the newest is kept."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -43,7 +41,7 @@ class StateFolder:
         }
         path = self._folder / f"step-{saved.step}.pt"
         write_whole(path, lambda partial: torch.save(state, partial))
-        for old in sorted(self._folder.glob("step-*.pt"), key=lambda p: int(p.stem.split("-")[1]))[:-KEEP]:
+        for old in set(self._folder.glob("step-*.pt")) - {path}:
             old.unlink()
 
     def peek(self) -> Saved | None:

@@ -3,7 +3,6 @@
 import fcntl
 import hashlib
 import importlib.metadata
-import os
 import shutil
 import subprocess
 import sys
@@ -12,13 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from feinschliff.core.errors import BadStudy
+from feinschliff.data.files import cache_folder
 from feinschliff.evals.engines.tokens import tokens
-
-
-def cache_folder() -> Path:
-    """$FEINSCHLIFF_CACHE, or ~/.cache/feinschliff."""
-    chosen = os.environ.get("FEINSCHLIFF_CACHE")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "feinschliff"
 
 
 def database_for(kind: str, script: Path) -> Path:
