@@ -13,6 +13,8 @@ from feinschliff.nn.model import Decoder
 
 Adapter = Mapping[str, tuple[Tensor, Tensor]]  # full module name → A (rank, in), B (out, rank)
 _PREFIX = "base_model.model."
+# PEFT options that change what the two matrices mean, or add others; ignoring them would silently answer otherwise.
+_UNSUPPORTED = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out", "trainable_token_indices")
 
 
 def add(decoder: Decoder, method: Lora, seed: int) -> None:
@@ -87,6 +89,11 @@ def read(folder: Path) -> tuple[dict[str, tuple[Tensor, Tensor]], float]:
             f"{folder} is not an adapter folder: {Path(error.filename or '').name} is missing.",
             hint="It needs adapter_config.json and adapter_model.safetensors.",
         ) from error
+    if foreign := next((key for key in _UNSUPPORTED if config.get(key)), None):
+        raise ModelUnavailable(
+            f"{folder} is an adapter of a kind that is not supported: it uses {foreign}.",
+            hint="Merge it into its base model with PEFT and name the merged folder.",
+        )
     suffix = ".lora_A.weight"
     names = [key.removeprefix(_PREFIX).removesuffix(suffix) for key in tensors if key.endswith(suffix)]
     pairs = {n: (tensors[f"{_PREFIX}{n}.lora_A.weight"], tensors[f"{_PREFIX}{n}.lora_B.weight"]) for n in names}
