@@ -48,8 +48,8 @@ def stop(process: "subprocess.Popen[str]", grace_s: float = 5.0) -> None:
             pipe.close()
 
 
-def last_lines(log: Path, n: int = 5) -> str:
-    """The end of a child's log, for an error message."""
+def last_lines(log: Path, n: int = 1) -> str:
+    """The end of a child's log, for an error message; of a traceback, the last line says what happened."""
     try:
         return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-n:])
     except OSError:

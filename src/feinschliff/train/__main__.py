@@ -1,6 +1,8 @@
 """`python -m feinschliff.train RUN_DIR`. Exit 0: finished; 1: failed, the last event says why."""
+import contextlib
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -12,6 +14,8 @@ from feinschliff.train.events import EventLog
 from feinschliff.train.lock import exclusive
 from feinschliff.train.loop import train
 
+AGAIN = "Check free space and permissions, then run the same command again: it goes on from the last saved step."
+
 
 def main(run_dir: Path) -> int:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -20,11 +24,19 @@ def main(run_dir: Path) -> int:
         with exclusive(run_dir):
             train(run_dir, spec)
     except (FeinschliffError, ValidationError, OSError, MemoryError) as error:
-        failed = _describe(error)
-        EventLog(run_dir / "events.jsonl").append(failed)
-        sys.stderr.write(f"{failed.message} {failed.hint}\n")
-        return 1
+        return _failed(run_dir, _describe(error))
+    except Exception as error:  # noqa: BLE001  the process boundary: torch and safetensors say "disk full" as RuntimeError and their own
+        traceback.print_exc()
+        reason = (str(error).strip().splitlines() or [""])[0]
+        return _failed(run_dir, Failed(code="crashed", message=f"{type(error).__name__}: {reason}", hint=AGAIN))
     return 0
+
+
+def _failed(run_dir: Path, event: Failed) -> int:
+    with contextlib.suppress(OSError):  # on a full disk the log may be all that can be written, or not even that
+        EventLog(run_dir / "events.jsonl").append(event)
+    sys.stderr.write(f"{event.message} {event.hint}\n")
+    return 1
 
 
 def _describe(error: Exception) -> Failed:
@@ -32,7 +44,9 @@ def _describe(error: Exception) -> Failed:
         return Failed(code=error.code, message=error.message, hint=error.hint)
     if isinstance(error, MemoryError):
         return Failed(code="out_of_memory", message=str(error), hint="Lower budget_tokens or use LoRA.")
-    return Failed(code="bad_spec" if isinstance(error, ValidationError) else "io_error", message=str(error))
+    if isinstance(error, ValidationError):
+        return Failed(code="bad_spec", message=str(error))
+    return Failed(code="io_error", message=str(error), hint=AGAIN)
 
 
 if __name__ == "__main__":
