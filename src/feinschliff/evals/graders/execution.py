@@ -99,4 +99,5 @@ class Execution:
 
     def close(self) -> None:
         """End the child process; a later call starts another."""
-        self._child.close()
+        if "_child" in self.__dict__:  # asked for here, a database that was never needed would be built to be closed
+            self._child.close()
