@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from feinschliff.core.chat import Conversation, Example, Message, Rendered, Tool
 from feinschliff.core.errors import ModelUnavailable
-from feinschliff.data.template import ChatTemplate
+from feinschliff.data.template import ChatTemplate, read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Renderer:
                 hint="Name a catalogue model or a folder that transformers' save_pretrained wrote.",
             )
         tokenizer = Tokenizer.from_file(str(file))
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
         return cls(
             tokenizer,
             ChatTemplate.of(folder),

@@ -19,6 +19,9 @@ from feinschliff.core.chat import Message, Tool
 from feinschliff.core.errors import BadData, ModelUnavailable
 
 
+_PROBE = "feinschliff-system-probe"
+
+
 class _Generation(Extension):
     """`{% generation %}` marks assistant text for masks in some templates; the renderer finds it by itself."""
 
@@ -37,9 +40,15 @@ def _raise(message: str) -> None:
     raise jinja2.exceptions.TemplateError(message)
 
 
-def _to_json(value: object, indent: int | None = None, **_: object) -> str:
+def _to_json(
+    value: object,
+    indent: int | None = None,
+    ensure_ascii: bool = False,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
     # Not jinja's own tojson: that escapes <, > and & for HTML, which a model would then learn.
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _now(pattern: str) -> str:
@@ -62,7 +71,7 @@ class ChatTemplate:
     @classmethod
     def of(cls, folder: Path) -> "ChatTemplate":
         """Read the template of a model folder (`chat_template.jinja`, else tokenizer_config.json)."""
-        config = _read_json(folder / "tokenizer_config.json")
+        config = read_json(folder / "tokenizer_config.json")
         file = folder / "chat_template.jinja"
         source = file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
         if isinstance(source, list):  # several named templates; "default" is the chat one
@@ -98,14 +107,16 @@ class ChatTemplate:
         )
 
     def _accepts_system(self) -> bool:
-        rows = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+        # A text that no role name or template holds: some templates drop system messages without a word.
+        rows = [{"role": "system", "content": _PROBE}, {"role": "user", "content": "u"}]
         try:
-            return "s" in self._run(rows, None, answer_next=False)
+            return _PROBE in self._run(rows, None, answer_next=False)
         except jinja2.exceptions.TemplateError:
             return False
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """One of a model folder's own files. Raises ModelUnavailable where it is missing."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -86,8 +86,8 @@ def read(folder: Path) -> tuple[dict[str, tuple[Tensor, Tensor]], float]:
         tensors = load_file(folder / "adapter_model.safetensors")
     except FileNotFoundError as error:
         raise ModelUnavailable(
-            f"{folder} is not an adapter folder: {Path(error.filename or '').name} is missing.",
-            hint="It needs adapter_config.json and adapter_model.safetensors.",
+            f"{folder} is not an adapter folder: adapter_config.json or adapter_model.safetensors is missing.",
+            hint="Name the folder that a training run or PEFT's save_pretrained wrote.",
         ) from error
     if foreign := next((key for key in _UNSUPPORTED if config.get(key)), None):
         raise ModelUnavailable(

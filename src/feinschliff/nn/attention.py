@@ -73,7 +73,7 @@ class TreeAttend:
         self.packed = packed
         self.batches = _causal_batches(packed)
         self.inner = [n for n in packed.nodes if n.subtree_end > n.end and n.end > n.start]
-        self._masks: dict[int | None, Tensor] = {}
+        self._masks: dict[int | None, Tensor] = {}  # `before` is the same for all layers
 
     def __call__(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None, softcap: float | None
@@ -81,17 +81,22 @@ class TreeAttend:
         if softcap is None and (window is None or self.packed.longest_path <= window):
             out: Tensor = _TreeAttention.apply(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1), self, scale)
             return out
-        return self._dense(q, k, v, scale, window, softcap)
+        return self.dense(q, k, v, scale=scale, window=window, softcap=softcap)
 
-    def _dense(
-        self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, softcap: float | None
+    def dense(
+        self, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None, softcap: float | None, before: int = 0
     ) -> Tensor:
-        """Masked attention over all pairs: right for everything, fast for nothing."""
+        """Masked attention over all pairs: right for everything, fast for nothing.
+
+        The first `before` keys and values stand before the tree; every token sees all of them.
+        """
         if window not in self._masks:
-            self._masks[window] = self.packed.dense_mask(window)
+            mask = self.packed.dense_mask(window)
+            self._masks[window] = torch.cat([mask.new_ones(len(mask), before), mask], 1)
+        wide = torch.float64 if q.dtype == torch.float64 else torch.float32
         groups = q.shape[0] // k.shape[0]
         k, v = k.repeat_interleave(groups, 0), v.repeat_interleave(groups, 0)
-        scores = (q @ k.transpose(1, 2)).float() * scale
+        scores = (q @ k.transpose(1, 2)).to(wide) * scale
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
         scores = scores.masked_fill(~self._masks[window], float("-inf"))

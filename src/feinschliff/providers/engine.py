@@ -46,7 +46,12 @@ class Program:
         self._lock = Lock()
         arguments = [str(model), *(["--embedding"] if embedding else [])]
         self._child: subprocess.Popen[str] = process.start("feinschliff.serve", arguments, log, talk=True)
-        if not isinstance(response := self._read(), Ready):
+        try:
+            response = self._read()
+        except ProgramFailed:
+            self.close()
+            raise
+        if not isinstance(response, Ready):
             self.close()
             raise _error(response)
 
@@ -152,6 +157,8 @@ class LocalEmbedder:
 
     def __call__(self, texts: Sequence[str], /) -> NDArray[np.float32]:
         key = tuple(texts)
+        if not key:
+            return np.zeros((0, 0), dtype=np.float32)
         if key not in self._known:
             self._known[key] = np.concatenate([self._embed(key[i : i + EMBED_BATCH]) for i in range(0, len(key), EMBED_BATCH)])
         return self._known[key]

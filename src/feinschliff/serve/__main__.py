@@ -38,13 +38,15 @@ def main() -> int:
         return 1
     _say(Ready())
     for line in sys.stdin:
-        request = REQUEST.validate_json(line)
+        try:
+            request = REQUEST.validate_json(line)
+        except ValidationError as error:
+            _say(Refused(id=0, code="bad_request", message=str(error)))
+            continue
         try:
             _say(handle(request))
-        except (FeinschliffError, ValidationError) as error:
-            hint = error.hint if isinstance(error, FeinschliffError) else ""
-            code = error.code if isinstance(error, FeinschliffError) else "bad_request"
-            _say(Refused(id=request.id, code=code, message=str(error), hint=hint))
+        except FeinschliffError as error:
+            _say(Refused(id=request.id, code=error.code, message=error.message, hint=error.hint))
     return 0
 
 

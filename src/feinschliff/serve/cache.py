@@ -55,11 +55,14 @@ class Prefill:
     ) -> Tensor:
         self.keys.append(k.transpose(0, 1).contiguous())
         self.values.append(v.transpose(0, 1).contiguous())
+        P = self._prefix.length
         if softcap is not None or (window is not None and self._tree.packed.longest_path > window):
-            return self._tree(layer, q, k, v, scale=scale, window=window, softcap=softcap)
+            if P:
+                k, v = torch.cat([self._prefix.keys[layer][0], k], 1), torch.cat([self._prefix.values[layer][0], v], 1)
+            return self._tree.dense(q, k, v, scale=scale, window=window, softcap=softcap, before=P)
         queries = q.transpose(0, 1)
         out, lse = tree_parts(queries, self.keys[-1], self.values[-1], self._tree, scale)
-        if self._prefix.length:
+        if P:
             merge(out, lse, queries, self._prefix.keys[layer], self._prefix.values[layer], scale)
         return out.to(q.dtype)
 

@@ -24,4 +24,4 @@ class EventLog:
         """All events so far; an interrupted step may stand twice, the later one counts."""
         if not self._path.exists():
             return []
-        return [TRAIN_EVENT.validate_json(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
+        return [TRAIN_EVENT.validate_json(line) for line in self._path.read_bytes().splitlines()]

@@ -178,6 +178,8 @@ def validate(model: Trainable, examples: tuple[Rendered, ...], step: int, budget
     """Mean loss and token accuracy over all of `examples`."""
     loss_sum, weight, n_correct, n_tokens = 0.0, 0.0, 0, 0
     for tree in microbatches(examples, budget_tokens):
+        if not len(tree.rows_R):
+            continue
         loss, correct = model.loss(tree)
         loss_sum += loss.item()
         weight += float(tree.weights_R.sum())
