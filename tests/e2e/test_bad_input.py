@@ -238,6 +238,7 @@ def test_second_process_in_the_folder(cli, small, tmp_path):
 
 def test_arms_and_test_options(cli, small):
     refused(cli("study", "run", small, "--arms", "base,tunned", "--yes"), "'tunned'")
+    refused(cli("study", "run", small, "--arms", " , ", "--yes"), "There is no arm to measure")
     refused(cli("study", "run", small, "--test", "nowhere.jsonl", "--yes"), "nowhere.jsonl")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.prompt import Confirm
 
@@ -13,6 +14,7 @@ from feinschliff.app.study_file import load_study
 from feinschliff.app.study_folder import Layout
 from feinschliff.app.study_init import study_init
 from feinschliff.app.study_parts import frozen_parts
+from feinschliff.app.study_problems import problems_of
 from feinschliff.app.study_run import run as run_study
 from feinschliff.cli.progress import TerminalObserver
 from feinschliff.compose import study_backends
@@ -75,15 +77,18 @@ def _chosen(study: Study, test: Path | None, arms: str | None) -> Study:
     raw = study.model_dump()
     if arms is not None:
         raw["arms"] = tuple(a.strip() for a in arms.split(",") if a.strip())
+    if not raw["arms"]:
+        raise BadStudy("There is no arm to measure.", hint="Name some, such as base,prompt,tuned.")
     if test is not None:
         if not test.is_file():
             raise BadStudy(f"--test: there is no file {test}.", hint="Check the path; it is relative to where you are.")
         raw["split"]["test_files"] = (str(test.resolve()),)
     try:
         return Study.model_validate(raw)
-    except ValueError as error:
-        message = str(error).splitlines()[2].strip() if len(str(error).splitlines()) > 2 else str(error)
-        raise BadStudy(f"--arms {arms}: {message}", hint="Arms are recipes such as base, prompt+retrieval, tuned.") from error
+    except ValidationError as error:
+        raise BadStudy(
+            f"--arms {arms}: {'; '.join(problems_of(error))}", hint="Arms are recipes such as base, prompt+retrieval, tuned."
+        ) from None
 
 
 def _plan(study: Study, folder: Path, console: Console, yes: bool) -> None:
