@@ -56,7 +56,7 @@ def study_backends(study: Study, out: Path, note: Callable[[str], None]) -> Back
 
 def device() -> str:
     """This machine in words, for reports: processor and usable cores."""
-    cores = len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS lacks it
     return f"{_processor()}, {cores} cores, {platform.system()} {platform.machine()}"
 
 

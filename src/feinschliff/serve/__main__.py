@@ -1,12 +1,10 @@
 """`python -m feinschliff.serve MODEL_DIR [--embedding]`. Ends when its stdin does, so it cannot outlive its parent."""
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import assert_never
 
-import torch
 from pydantic import ValidationError
 
 from feinschliff.core.engine import (
@@ -30,7 +28,6 @@ def main() -> int:
     parser.add_argument("model", type=Path)
     parser.add_argument("--embedding", action="store_true", help="MODEL is a sentence encoder")
     arguments = parser.parse_args()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     try:
         handle = _encoder(arguments.model) if arguments.embedding else _chat(arguments.model)
     except FeinschliffError as error:

@@ -1,11 +1,9 @@
 """`python -m feinschliff.train RUN_DIR`. Exit 0: finished; 1: failed, the last event says why."""
 import contextlib
-import os
 import sys
 import traceback
 from pathlib import Path
 
-import torch
 from pydantic import ValidationError
 
 from feinschliff.core.errors import FeinschliffError
@@ -18,7 +16,6 @@ AGAIN = "Check free space and permissions, then run the same command again: it g
 
 
 def main(run_dir: Path) -> int:
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     try:
         spec = TrainSpec.model_validate_json((run_dir / "spec.json").read_text(encoding="utf-8"))
         with exclusive(run_dir):

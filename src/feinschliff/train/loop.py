@@ -1,4 +1,5 @@
 """The training loop: supervised fine-tuning from a spec to a saved model, resumable at every saved step."""
+import math
 import resource
 import time
 from dataclasses import dataclass, replace
@@ -175,7 +176,7 @@ def optimizer_step(
 
 @torch.no_grad()
 def validate(model: Trainable, examples: tuple[Rendered, ...], step: int, budget_tokens: int) -> Validation:
-    """Mean loss and token accuracy over all of `examples`."""
+    """Mean loss and token accuracy over all of `examples`. Raises TrainingFailed when the loss is not finite."""
     loss_sum, weight, n_correct, n_tokens = 0.0, 0.0, 0, 0
     for tree in microbatches(examples, budget_tokens):
         if not len(tree.rows_R):
@@ -185,6 +186,8 @@ def validate(model: Trainable, examples: tuple[Rendered, ...], step: int, budget
         weight += float(tree.weights_R.sum())
         n_correct += correct
         n_tokens += len(tree.rows_R)
+    if not math.isfinite(loss_sum):
+        raise TrainingFailed(f"The validation loss is not finite after step {step}.", hint="Lower learning_rate.")
     return Validation(
         step=step, valid_loss=loss_sum / max(weight, 1e-9), valid_token_accuracy=n_correct / max(1, n_tokens), n_tokens=n_tokens
     )
