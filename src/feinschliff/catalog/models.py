@@ -68,7 +68,7 @@ class Catalog(Wire):
 
 def load_catalog(extra: Path | None = None) -> Catalog:
     """The built-in list, with `extra` (a TOML file of the same form) on top. Raises BadStudy where that is malformed."""
-    built_in = Catalog.model_validate(tomllib.loads(files(__package__).joinpath("models.toml").read_text(encoding="utf-8")))
+    built_in = Catalog.model_validate(tomllib.loads(files("feinschliff.catalog").joinpath("models.toml").read_text(encoding="utf-8")))
     if extra is None:
         return built_in
     try:

@@ -14,10 +14,10 @@ from jinja2.ext import Extension
 from jinja2.nodes import CallBlock, Node
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from typing_extensions import override
 
 from feinschliff.core.chat import Message, Tool
 from feinschliff.core.errors import BadData, ModelUnavailable
-
 
 _PROBE = "feinschliff-system-probe"
 
@@ -27,6 +27,7 @@ class _Generation(Extension):
 
     tags = {"generation"}  # noqa: RUF012 – jinja2's own declaration style
 
+    @override
     def parse(self, parser: Parser) -> Node:
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
@@ -63,7 +64,8 @@ class ChatTemplate:
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
         )
         environment.filters["tojson"] = _to_json
-        environment.globals.update(raise_exception=_raise, strftime_now=_now)
+        functions: dict[str, Any] = {"raise_exception": _raise, "strftime_now": _now}
+        environment.globals.update(functions)
         self._template = environment.from_string(source)
         self._special_tokens = special_tokens
         self._system_role = self._accepts_system()

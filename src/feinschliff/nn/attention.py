@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from transformers import AttentionInterface
+from typing_extensions import override
 
 from feinschliff.nn.tree import Packed
 
@@ -47,7 +48,8 @@ def _through_interface(
     **_: object,
 ) -> tuple[Tensor, None]:
     q, k = query[0].to(value.dtype), key[0].to(value.dtype)  # rotary embeddings may have promoted them to float32
-    layer: int = module.layer_idx
+    layer = module.layer_idx
+    assert isinstance(layer, int)
     out = attend(layer, q, k, value[0], scale=scaling, window=sliding_window, softcap=softcap)
     return out[None], None
 
@@ -134,7 +136,8 @@ class _TreeAttention(torch.autograd.Function):
     """q (T, H, d), k and v (T, Hk, d) → (T, H, d)."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor, tree: TreeAttend, scale: float) -> Tensor:
+    @override
+    def forward(ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor, tree: TreeAttend, scale: float) -> Tensor:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
         out, lse_TH = tree_parts(q, k, v, tree, scale)
         out = out.to(q.dtype)
         ctx.save_for_backward(q, k, v, out, lse_TH)
@@ -142,17 +145,19 @@ class _TreeAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # noqa: ANN401 – torch's own signature
+    @override
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
         q, k, v, out, lse_TH = ctx.saved_tensors
         tree: TreeAttend = ctx.tree
         d_out = d_out.contiguous()
         dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v))
         for batch in tree.batches:
             lse_BHL = _gather(lse_TH[..., None], batch)[..., 0].contiguous()
-            gathered = [_gather(x, batch) for x in (d_out, q, k, v, out)]
+            d_here = _gather(d_out, batch)
             if batch.real is not None:
-                _silence_padding(gathered[0], lse_BHL, batch)
-            grads = _backward(*gathered, lse_BHL, ctx.scale, causal=True)
+                _silence_padding(d_here, lse_BHL, batch)
+            here = _gather(q, batch), _gather(k, batch), _gather(v, batch), _gather(out, batch)
+            grads = _backward(d_here, *here, lse_BHL, ctx.scale, causal=True)
             for total, grad in zip((dq, dk, dv), grads, strict=True):
                 total.index_copy_(0, batch.rows, _scatter(grad, batch))
         Hk = k.shape[1]

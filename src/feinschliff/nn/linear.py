@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 
 class Projection(nn.Module):
@@ -56,6 +57,7 @@ class Projection(nn.Module):
         if self.lora_B is not None:
             self._extended[:, self.in_features :] = (self.lora_B * self.scale).to(self.dtype)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         x = x.to(self.dtype)
         if self.lora_A is None or self.lora_B is None:
@@ -68,7 +70,8 @@ class _Adapted(torch.autograd.Function):
     """y = [x, x·Aᵀ]·Wextᵀ + bias; gradients for x, A and B only."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, extended: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:  # noqa: ANN401 – torch's own signature
+    @override
+    def forward(ctx: Any, x: Tensor, extended: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
         flat = x.flatten(0, -2)
         a_low = a.to(x.dtype)
         both = torch.cat([flat, F.linear(flat, a_low)], 1)
@@ -77,7 +80,8 @@ class _Adapted(torch.autograd.Function):
         return F.linear(both, extended, bias).view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:  # noqa: ANN401 – torch's own signature
+    @override
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
         both, extended, a_low = ctx.saved_tensors
         n_in = a_low.shape[1]
         flat = dy.flatten(0, -2)
@@ -101,6 +105,7 @@ class CastLinear(nn.Module):
         self.weight = nn.Parameter(weight.detach().float() if dtype != torch.float64 else weight.detach().double())
         self.bias = None if bias is None else nn.Parameter(bias.detach().to(self.weight.dtype))
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(self.dtype)
         return F.linear(x.to(self.dtype), self.weight.to(self.dtype), bias)

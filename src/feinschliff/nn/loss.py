@@ -3,6 +3,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 CHUNK = 128  # rows; 128 × 49,152 logits in float32 are 25 MB and stay near the last-level cache
 
@@ -11,8 +12,9 @@ class _HeadLoss(torch.autograd.Function):
     """Weighted sum of negative log-likelihoods; the gradient is made in the forward pass, while the logits are there."""
 
     @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401 – torch's own signature
+    @override
+    def forward(  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
+        ctx: Any,
         hidden_RD: Tensor,
         head: Tensor,
         targets_R: Tensor,
@@ -53,7 +55,8 @@ class _HeadLoss(torch.autograd.Function):
         return loss, n_correct
 
     @staticmethod
-    def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor, Tensor | None, None, None, None, None]:  # noqa: ANN401 – torch's own signature
+    @override
+    def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor, Tensor | None, None, None, None, None]:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
         d_hidden, d_head = ctx.saved_tensors
         return d_hidden * d_loss, None if d_head is None else d_head * d_loss, None, None, None, None
 

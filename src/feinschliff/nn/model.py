@@ -63,7 +63,9 @@ def load(folder: Path, *, dtype: torch.dtype, trainable: bool) -> Decoder:
         raise ModelUnavailable(f"{folder} cannot be loaded: {error}", hint="Is it a complete model folder?") from error
     model.requires_grad_(trainable)
     _replace(model.base_model, dtype, trainable=trainable)
-    head = model.get_output_embeddings().weight
+    output = model.get_output_embeddings()
+    assert isinstance(output, nn.Linear)  # every causal language model has one
+    head = output.weight
     return Decoder(
         body=model.base_model,
         head=head if trainable else head.detach().to(dtype),

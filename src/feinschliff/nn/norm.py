@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 
 class RmsNorm(nn.Module):
@@ -19,6 +20,7 @@ class RmsNorm(nn.Module):
         self.eps = eps
         self.dtype = dtype
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = _RmsNorm.apply(x, self.weight, self.eps, self.dtype)
         return y
@@ -26,14 +28,16 @@ class RmsNorm(nn.Module):
 
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:  # noqa: ANN401 – torch's own signature
+    @override
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
         wide = x.to(weight.dtype)
         rstd = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, rstd)
         return (wide * rstd).mul_(weight).to(dtype)
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401 – torch's own signature
+    @override
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None, None]:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
         x, weight, rstd = ctx.saved_tensors
         g = dy.to(weight.dtype) * weight
         wide = x.to(weight.dtype)

@@ -78,7 +78,9 @@ def pack(examples: Sequence[Rendered], *, share: bool = True, min_saving: int = 
     else:
         for i in order:
             builder.add_group([i], depth=0, min_saving=min_saving)
-    rows, targets, weights = [], [], []
+    rows: list[int] = []
+    targets: list[int] = []
+    weights: list[float] = []
     for example, where in zip(examples, builder.paths, strict=True):
         for t, weight in enumerate(example.weights):
             if weight > 0 and t > 0:

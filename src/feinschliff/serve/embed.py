@@ -14,7 +14,9 @@ class Encoder:
 
     def __init__(self, folder: Path, max_tokens: int = 256) -> None:
         self._model: PreTrainedModel = AutoModel.from_pretrained(str(folder), dtype=torch.float32).eval()
-        self._tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(str(folder))
+        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        assert isinstance(tokenizer, PreTrainedTokenizerFast)  # the folder has a tokenizer.json
+        self._tokenizer = tokenizer
         self._max_tokens = max_tokens
 
     @torch.inference_mode()

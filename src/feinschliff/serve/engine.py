@@ -149,7 +149,7 @@ def _read_prefix(decoder: Decoder, prompts: Sequence[Sequence[int]], *, share: b
     prefix = Prefix()
     if not share or len(prompts) < 2:
         return prefix
-    first, last = min(prompts), max(prompts)
+    first, last = min(prompts, key=tuple), max(prompts, key=tuple)
     limit = min(len(first), len(last), min(len(p) for p in prompts) - 1)
     n = next((i for i in range(limit) if first[i] != last[i]), limit)
     if n < MIN_PREFIX:
