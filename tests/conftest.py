@@ -1,8 +1,11 @@
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from feinschliff.providers.engine import Program
 
 # Tiny matrices: a second thread would only wait for the first, and spin while it does.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,3 +26,10 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny import make_tiny_encoder
 
     return make_tiny_encoder(tmp_path_factory.mktemp("models") / "tiny-encoder")
+
+
+@pytest.fixture(scope="session")
+def tiny_program(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """A running answering program with `tiny_model`; starting one takes seconds."""
+    with Program(tiny_model, tmp_path_factory.mktemp("serve") / "log.txt") as program:
+        yield program

@@ -12,7 +12,6 @@ from transformers import AutoModelForCausalLM
 from feinschliff.core.chat import Rendered
 from feinschliff.core.jobs import Lora, TrainSpec
 from feinschliff.nn import adapter
-from feinschliff.nn.model import load
 from feinschliff.nn.tree import pack
 from feinschliff.train.model import Trainable
 

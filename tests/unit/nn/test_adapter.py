@@ -3,7 +3,6 @@ import json
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from tiny import make_tiny_model
 from transformers import AutoModelForCausalLM
 
 from feinschliff.core.chat import Rendered
@@ -13,6 +12,7 @@ from feinschliff.nn import adapter
 from feinschliff.nn.attention import TreeAttend
 from feinschliff.nn.model import Decoder, load
 from feinschliff.nn.tree import pack
+from tiny import make_tiny_model
 
 TOKENS = list(range(5, 40))
 

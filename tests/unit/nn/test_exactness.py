@@ -6,13 +6,21 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from plain_model import METHOD, Pair, difference, families_of_examples, make_pair, packed_result, separate_result
-from tiny import FAMILIES, make_tiny_model
+from plain_model import (
+    METHOD,
+    Pair,
+    difference,
+    families_of_examples,
+    make_pair,
+    packed_result,
+    separate_result,
+)
 from transformers import AutoModelForCausalLM
 
 from feinschliff.core.chat import Rendered
 from feinschliff.core.jobs import Full, TrainSpec
 from feinschliff.train.model import Trainable
+from tiny import FAMILIES, make_tiny_model
 
 few = settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 # Reference and ours both in float64; Gemma 2 is only exact to float32, because transformers' softcapped attention is.

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from tiny import FAMILIES, make_tiny_model
 
 from feinschliff.core.errors import ModelUnavailable
 from feinschliff.nn.linear import Projection
 from feinschliff.nn.model import load
 from feinschliff.nn.norm import RmsNorm
+from tiny import FAMILIES, make_tiny_model
 
 
 @pytest.mark.parametrize("family", FAMILIES)

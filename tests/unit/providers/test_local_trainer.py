@@ -1,0 +1,83 @@
+import asyncio
+import json
+import os
+
+import pytest
+
+from feinschliff.core.errors import FolderInUse, TrainingFailed
+from feinschliff.core.jobs import Finished, Hyperparameters, JobId, Lora, Started, Step, TrainSpec
+from feinschliff.providers.trainer import LocalTrainer, _read_from
+
+JOB = JobId("job")
+
+
+def make_spec(model, file, **changes) -> TrainSpec:
+    rows = [{"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": q * 2}]} for q in "abcdef"]
+    file.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    return TrainSpec(
+        model=str(model), train_files=(str(file),), method=Lora(rank=2, alpha=4), precision="fp32",
+        hyperparameters=Hyperparameters(n_epochs=2, batch_size=2),
+    ).model_copy(update=changes)  # fmt: skip
+
+
+def run(trainer, spec):
+    async def collect():
+        return [event async for event in trainer.run(JOB, spec)]
+
+    return asyncio.run(collect())
+
+
+def test_events_come_from_the_beginning_each_time(tiny_model, tmp_path):
+    trainer = LocalTrainer(tmp_path / "runs")
+    spec = make_spec(tiny_model, tmp_path / "train.jsonl")
+    first = run(trainer, spec)
+    assert isinstance(first[0], Started)
+    assert isinstance(first[-1], Finished)
+    assert [e.step for e in first if isinstance(e, Step)] == [1, 2, 3, 4, 5, 6]
+    assert (trainer.folder(JOB) / first[-1].path / "adapter_config.json").is_file()
+    assert run(trainer, spec) == first
+    with pytest.raises(FolderInUse, match="another specification"):
+        run(trainer, spec.model_copy(update={"seed": 1}))
+
+
+def test_why_training_gave_up_is_raised_after_its_event(tiny_model, tmp_path):
+    trainer = LocalTrainer(tmp_path)
+    spec = make_spec(tiny_model, tmp_path / "train.jsonl", max_tokens=3)
+    with pytest.raises(TrainingFailed, match="nothing to learn") as caught:
+        run(trainer, spec)
+    assert caught.value.hint
+    folder = trainer.folder(JOB)
+    (failed,), _ = _read_from(folder / "events.jsonl", 0)
+    assert failed.code == "training_failed"
+    assert "Traceback" not in (folder / "log.txt").read_text(encoding="utf-8")
+
+
+def test_leaving_early_ends_the_child(tiny_model, tmp_path):
+    trainer = LocalTrainer(tmp_path)
+    spec = make_spec(tiny_model, tmp_path / "train.jsonl", hyperparameters=Hyperparameters(n_epochs=50, batch_size=1))
+
+    async def first_only():
+        events = trainer.run(JOB, spec)
+        async for event in events:
+            await events.aclose()
+            return event
+
+    assert isinstance(asyncio.run(first_only()), Started)
+    before = os.path.getsize(trainer.folder(JOB) / "events.jsonl")
+    events, _ = _read_from(trainer.folder(JOB) / "events.jsonl", 0)
+    assert not any(isinstance(e, Finished) for e in events)
+    assert os.path.getsize(trainer.folder(JOB) / "events.jsonl") == before
+
+
+def test_a_half_written_line_waits_for_its_end(tmp_path):
+    path = tmp_path / "events.jsonl"
+    whole = '{"kind":"checkpoint","step":1,"path":"a"}\n'
+    path.write_text(whole + '{"kind":"chec', encoding="utf-8")
+    events, offset = _read_from(path, 0)
+    assert len(list(events)) == 1
+    assert offset == len(whole)
+    with path.open("a", encoding="utf-8") as file:
+        file.write('kpoint","step":2,"path":"b"}\n')
+    events, offset = _read_from(path, offset)
+    assert [e.step for e in events] == [2]
+    assert offset == path.stat().st_size

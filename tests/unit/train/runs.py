@@ -1,0 +1,41 @@
+"""Small training runs: a folder with a spec and a file of chats that a tiny model learns in seconds."""
+import json
+from pathlib import Path
+
+from feinschliff.core.jobs import Hyperparameters, Lora, Step, TrainSpec
+from feinschliff.train.events import EventLog
+
+CITIES = ["Basel", "Bern", "Chur", "Genf", "Lugano", "Luzern", "Thun", "Zug", "Aarau", "Baden", "Olten", "Wil"]
+
+
+def write_chats(path: Path, rows: list[list[tuple[str, str]]]) -> Path:
+    lines = [{"messages": [{"role": r, "content": c} for r, c in row]} for row in rows]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def chats(context: str = "Answer with a query over the graph of people and the cities that they live in.") -> list[list[tuple[str, str]]]:
+    return [
+        [("system", context), ("user", f"People in {c}?"), ("assistant", f"MATCH (p)-[:IN]->(c {{n: '{c}'}}) RETURN p")]
+        for c in CITIES
+    ]
+
+
+def make_run(folder: Path, model: Path, **changes: object) -> tuple[Path, TrainSpec]:
+    """A run folder ready for the program, and its spec. 12 examples, 3 steps an epoch, 4 epochs unless changed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_chats(folder / "train.jsonl", chats())
+    spec = TrainSpec(
+        model=str(model), train_files=("train.jsonl",), method=Lora(rank=4, alpha=8), precision="fp32",
+        hyperparameters=Hyperparameters(n_epochs=4, batch_size=4, learning_rate=0.02), save_every_steps=2,
+    ).model_copy(update=changes)  # fmt: skip
+    (folder / "spec.json").write_text(spec.model_dump_json(), encoding="utf-8")
+    return folder, spec
+
+
+def steps(folder: Path) -> list[Step]:
+    return [e for e in EventLog(folder / "events.jsonl").read() if isinstance(e, Step)]
+
+
+def result(folder: Path, name: str = "adapter_model.safetensors") -> bytes:
+    return (folder / "model" / name).read_bytes()

@@ -1,0 +1,169 @@
+"""The loop in this process; the real program is started in test_train_program.py."""
+import pytest
+import torch
+from runs import chats, make_run, result, steps, write_chats
+from transformers import AutoModelForCausalLM
+
+from feinschliff.core.chat import Rendered
+from feinschliff.core.errors import BadData, TrainingFailed
+from feinschliff.core.jobs import Checkpoint, Finished, Full, Hyperparameters, Started, Validation
+from feinschliff.nn.attention import TreeAttend
+from feinschliff.nn.model import load
+from feinschliff.nn.tree import pack
+from feinschliff.train.events import EventLog
+from feinschliff.train.loop import _Run, optimizer_step, train, validate
+from feinschliff.train.model import Trainable
+from tiny import make_tiny_model
+
+SHORT = Hyperparameters(n_epochs=1, batch_size=4, learning_rate=0.02)
+
+
+def events(folder):
+    return EventLog(folder / "events.jsonl").read()
+
+
+def test_loss_falls_and_every_kind_of_event_is_told(tiny_model, tmp_path):
+    run, spec = make_run(tmp_path / "run", tiny_model, validation_file="train.jsonl")
+    train(run, spec)
+    told = events(run)
+    assert isinstance(told[0], Started)
+    assert isinstance(told[-1], Finished)
+    losses = [s.train_loss for s in steps(run)]
+    assert [s.step for s in steps(run)] == list(range(1, 13))
+    assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
+    valid = [e.valid_loss for e in told if isinstance(e, Validation)]
+    assert len(valid) == 4
+    assert valid[-1] < valid[0]
+    assert [e.step for e in told if isinstance(e, Checkpoint)] == [3, 6, 9]
+    assert all((run / e.path / "adapter_model.safetensors").is_file() for e in told if isinstance(e, Checkpoint))
+    assert told[-1].trained_tokens == sum(s.trained_tokens for s in steps(run))
+    assert all(s.computed_tokens < s.logical_tokens for s in steps(run) if s.trained_tokens)
+
+
+def test_a_finished_run_returns_at_once(tiny_model, tmp_path):
+    run, spec = make_run(tmp_path / "run", tiny_model, hyperparameters=SHORT)
+    train(run, spec)
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file()}
+    train(run, spec)
+    assert {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file()} == before
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("killed_at", range(1, 13, 2))
+def test_stopping_after_any_step_changes_nothing(tiny_model, tmp_path, monkeypatch, killed_at):
+    """Killed between writing the step's event and saving its state: the worst moment."""
+    whole, spec = make_run(tmp_path / "whole", tiny_model)
+    train(whole, spec)
+    cut, spec = make_run(tmp_path / "cut", tiny_model)
+    save = _Run._save_if_due
+
+    def die(self, step, total):
+        if step == killed_at:
+            raise Killed
+        save(self, step, total)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Run, "_save_if_due", die)
+        with pytest.raises(Killed):
+            train(cut, spec)
+    train(cut, spec)
+    assert result(cut) == result(whole)
+    by_step = {s.step: s.train_loss for s in steps(cut)}  # later ones count
+    assert by_step == {s.step: s.train_loss for s in steps(whole)}
+    (told,) = (e for e in events(cut) if isinstance(e, Finished))
+    assert told.trained_tokens == sum(s.trained_tokens for s in steps(whole))
+
+
+def test_over_long_examples_are_counted_and_left_out(tiny_model, tmp_path):
+    run, spec = make_run(tmp_path / "run", tiny_model, hyperparameters=SHORT, max_tokens=150)
+    rows = chats()
+    rows[3].insert(1, ("user", "long " * 60))
+    del rows[3][2]
+    write_chats(run / "train.jsonl", rows)
+    train(run, spec)
+    started = events(run)[0]
+    assert isinstance(started, Started)
+    assert (started.n_examples, started.n_too_long) == (11, 1)
+
+
+def test_nothing_to_learn_is_an_error(tiny_model, tmp_path):
+    run, spec = make_run(tmp_path / "run", tiny_model, max_tokens=5)
+    with pytest.raises(TrainingFailed, match="nothing to learn"):
+        train(run, spec)
+
+
+def test_variants_of_different_length_are_an_error(tiny_model, tmp_path):
+    run, spec = make_run(tmp_path / "run", tiny_model, train_files=("train.jsonl", "other.jsonl"))
+    write_chats(run / "other.jsonl", chats()[:-1])
+    with pytest.raises(BadData, match=r"\[11, 12\]"):
+        train(run, spec)
+
+
+def test_variants_are_trained_in_turns(tiny_model, tmp_path):
+    run, spec = make_run(tmp_path / "run", tiny_model, train_files=("train.jsonl", "bare.jsonl"))
+    write_chats(run / "bare.jsonl", [row[1:] for row in chats()])
+    train(run, spec)
+    tokens = [s.logical_tokens for s in steps(run)]  # long, bare, long | bare, long, bare | …
+    assert [t > sum(tokens) / len(tokens) for t in tokens] == [True, False, True, False, True, False] * 2
+
+
+def examples():
+    return [Rendered([*range(5, 60), 70 + i, *range(100, 110 + i)], [0.0] * 50 + [1.0] * (16 + i)) for i in range(6)]
+
+
+def test_a_step_cut_into_pieces_equals_one_pass(tiny_model, tmp_path):
+    after = []
+    for budget in (64, 10_000):
+        _, spec = make_run(tmp_path / str(budget), tiny_model)
+        model = Trainable.make(spec, tiny_model, torch.float32)
+        optimizer = torch.optim.SGD(list(model.parameters().values()), lr=0.0)
+        optimizer.zero_grad()
+        told = optimizer_step(model, optimizer, examples(), rate=0.5, max_grad_norm=1e9, budget_tokens=budget)
+        after.append((told, {n: p.detach().clone() for n, p in model.parameters().items()}))
+    (small, cut), (large, whole) = after
+    assert small.computed_tokens > large.computed_tokens
+    assert small.loss == pytest.approx(large.loss, rel=1e-6)
+    assert small.grad_norm == pytest.approx(large.grad_norm, rel=1e-5)
+    assert small.trained_tokens == large.trained_tokens
+    for name in whole:
+        torch.testing.assert_close(cut[name], whole[name], rtol=1e-5, atol=1e-7)
+
+
+def test_a_gradient_that_is_not_finite_stops_training(tiny_model, tmp_path):
+    _, spec = make_run(tmp_path, tiny_model)
+    model = Trainable.make(spec, tiny_model, torch.float32)
+    optimizer = torch.optim.SGD(list(model.parameters().values()), lr=0.0)
+    with torch.no_grad():
+        next(iter(model.parameters().values())).fill_(float("nan"))
+    with pytest.raises(TrainingFailed, match="not finite"):
+        optimizer_step(model, optimizer, examples(), rate=0.1, max_grad_norm=1.0, budget_tokens=1000)
+
+
+def test_validation_tolerates_examples_without_trained_tokens(tiny_model, tmp_path):
+    _, spec = make_run(tmp_path, tiny_model)
+    model = Trainable.make(spec, tiny_model, torch.float32)
+    idle = Rendered([5, 6, 7], [0.0] * 3)
+    alone = validate(model, (examples()[0],), 1, 64)
+    assert validate(model, (idle, examples()[0]), 1, 64) == alone
+    assert validate(model, (idle,), 1, 64).n_tokens == 0
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "phi3"])
+def test_full_fine_tuning_writes_a_folder_that_transformers_loads(family, tmp_path):
+    model = make_tiny_model(tmp_path / family, family)
+    run, spec = make_run(tmp_path / "run", model, method=Full(), hyperparameters=SHORT)
+    train(run, spec)
+    theirs = AutoModelForCausalLM.from_pretrained(str(run / "model"), dtype=torch.float32, attn_implementation="eager")
+    ours = load(run / "model", dtype=torch.float32, trainable=False)
+    tokens = list(range(5, 50))
+    packed = pack([Rendered([*tokens, 0], [0.0] * 45 + [1.0])])
+    with torch.no_grad():
+        mine = ours.logits(ours.hidden(packed.tokens_T, packed.positions_T, TreeAttend(packed)))
+        wanted = theirs(input_ids=torch.tensor([tokens])).logits[0]
+        base = AutoModelForCausalLM.from_pretrained(str(model), dtype=torch.float32)(input_ids=torch.tensor([tokens])).logits[0]
+    torch.testing.assert_close(mine, wanted, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(mine, base, atol=1e-2)
+    assert {p.name for p in model.iterdir()} <= {p.name for p in (run / "model").iterdir()}
