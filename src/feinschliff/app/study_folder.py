@@ -10,12 +10,13 @@ from pathlib import Path
 from feinschliff.app.study_answers import ArmFolder
 from feinschliff.app.study_parts import RECORD
 from feinschliff.core.errors import FolderInUse
-from feinschliff.core.study import Study
+from feinschliff.core.study import Study, ingredients
 from feinschliff.data.files import sha256_of, write_text
 from feinschliff.retrieval.documents import matching_files
 
 # What an answer depends on. The rest of a study may change: it is then judged anew, without asking again.
 ANSWERING = ("split", "prompt", "few_shot", "retrieval", "model", "training")
+TRAINING = "[training]"
 WORDS_ABOUT_DATA = frozenset({"labelled_by", "curated"})
 MARK = "inputs.sha256"
 OURS = re.compile(rf"lock|logs|\.{re.escape(MARK)}\.\d+\.part")  # may lie in a folder that was stopped before its mark
@@ -35,6 +36,11 @@ class Layout:
     def runs(self) -> Path:
         return self.out / "runs"
 
+    @property
+    def run(self) -> Path:
+        """The training run that the tuned arms answer with."""
+        return self.runs / "tuned"
+
     def arm(self, name: str) -> ArmFolder:
         return ArmFolder(self.out / "arms" / name)
 
@@ -45,6 +51,7 @@ def claimed(layout: Layout, inputs: Mapping[str, str]) -> Iterator[None]:
 
     Raises FolderInUse where it is something else, belongs to a study with other inputs, or another process works in it.
     Inputs may still change until the data has been frozen: a study file that was refused is mended and run again.
+    With another [training] the untuned answers stay, and the former run is set aside.
     """
     out, mark = layout.out, layout.out / MARK
     if out.exists() and not out.is_dir():
@@ -53,9 +60,12 @@ def claimed(layout: Layout, inputs: Mapping[str, str]) -> Iterator[None]:
         raise FolderInUse(f"{out} exists and is not the folder of a study.", hint="Choose another --out, or remove it.")
     with _locked(out):
         if mark.is_file() and (layout.data / RECORD).is_file():
-            _compare(out, _read(mark), inputs)
-        else:
-            write_text(mark, "".join(f"{digest}  {name}\n" for name, digest in inputs.items()))
+            before = _read(mark)
+            _compare(out, before, inputs)
+            if before[TRAINING] != inputs[TRAINING]:
+                _set_aside(layout, before[TRAINING])
+        write_text(mark, "".join(f"{digest}  {name}\n" for name, digest in inputs.items()))
+        _take_up(layout, inputs[TRAINING])
         yield
 
 
@@ -94,8 +104,32 @@ def _read(mark: Path) -> dict[str, str]:
 
 def _compare(out: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
     changed = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
-    if changed:
+    if changed not in ([], [TRAINING]):
         raise FolderInUse(
             f"{out} holds a study with other inputs; changed: {', '.join(changed)}.",
             hint="Choose another --out to keep both, or remove the folder to start anew.",
         )
+
+
+def _aside(layout: Layout, training: str) -> Path:
+    return layout.runs / f"tuned-{training[:8]}"
+
+
+def _set_aside(layout: Layout, training: str) -> None:
+    """Put the run of former settings and its answers under their digest. After a kill, the rest is moved the next time."""
+    aside = _aside(layout, training)
+    if layout.run.is_dir():
+        layout.run.rename(aside)
+    for arm in [folder for folder in layout.out.glob("arms/*") if "tuned" in ingredients(folder.name)]:
+        (aside / "arms").mkdir(parents=True, exist_ok=True)
+        arm.rename(aside / "arms" / arm.name)
+
+
+def _take_up(layout: Layout, training: str) -> None:
+    """Bring back what was set aside under these settings; the run goes last, because its place says that all is back."""
+    aside = _aside(layout, training)
+    if layout.run.exists() or not aside.is_dir():
+        return
+    for arm in aside.glob("arms/*"):
+        arm.rename(layout.out / "arms" / arm.name)
+    aside.rename(layout.run)

@@ -26,7 +26,6 @@ from feinschliff.evals.compare import is_tuned
 from feinschliff.retrieval.documents import read_documents
 from feinschliff.retrieval.index import Index
 
-JOB = JobId("tuned")
 OpenPantry = Callable[[], Pantry]
 
 
@@ -164,10 +163,10 @@ class _Job:
 
     async def _train(self, pantry: OpenPantry) -> Path:
         """Train, or go on training, or only read the events of a finished run; the result's folder."""
-        folder = self.layout.runs / JOB
+        folder = self.layout.run
         spec = self._train_spec(pantry, folder)
         self.observer.note(f"training on {len(self.parts.train)} examples in {len(spec.train_files)} context(s)")
-        async for event in self.backends.trainer(self.layout.runs).run(JOB, spec):
+        async for event in self.backends.trainer(folder.parent).run(JobId(folder.name), spec):
             self.events.append(event)
             self._observe(event)
         return folder / "model"

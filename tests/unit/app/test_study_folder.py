@@ -1,4 +1,7 @@
 """OUT belongs to one study, and to one process at a time."""
+import contextlib
+from pathlib import Path
+
 import pytest
 
 from feinschliff.app.study_folder import MARK, Layout, claimed, inputs_of
@@ -71,3 +74,58 @@ def test_folder_stopped_before_its_mark_is_taken(base):
     (layout.out / f".{MARK}.17.part").touch()
     with claimed(layout, inputs_of(make(), base, "m")):
         assert (layout.out / MARK).is_file()
+
+
+def trained(layout, text):
+    """What a finished run leaves behind."""
+    for file in (layout.run / "model" / "weights", layout.arm("tuned").chunk("test", 0), layout.arm("tuned+prompt").chunk("test", 0)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+
+def test_other_training_keeps_untuned_answers_and_can_be_taken_back(base):
+    layout = Layout(base / "out")
+    first, second = (inputs_of(make(training=Training(seed=seed)), base, "m") for seed in (1, 2))
+    with claimed(layout, first):
+        freeze(layout)
+        trained(layout, "first")
+        untuned = layout.arm("base").chunk("test", 0)
+        untuned.parent.mkdir()
+        untuned.touch()
+    with claimed(layout, second):
+        assert untuned.is_file()
+        assert not layout.run.exists()
+        assert not layout.arm("tuned").chunk("test", 0).exists()
+        trained(layout, "second")
+    for inputs, text in ((first, "first"), (second, "second")):
+        with claimed(layout, inputs):
+            assert (layout.run / "model" / "weights").read_text(encoding="utf-8") == text
+            assert layout.arm("tuned+prompt").chunk("test", 0).read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("n_moves", range(6))
+def test_a_kill_while_changing_the_training_mixes_nothing(base, monkeypatch, n_moves):
+    layout = Layout(base / "out")
+    first, second = (inputs_of(make(training=Training(seed=seed)), base, "m") for seed in (1, 2))
+    with claimed(layout, first):
+        freeze(layout)
+        trained(layout, "first")
+    with claimed(layout, second):
+        trained(layout, "second")
+    rename, done = Path.rename, []
+
+    def stopping(self, target):
+        if len(done) == n_moves:
+            raise KeyboardInterrupt
+        done.append(target)
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", stopping)
+        with contextlib.suppress(KeyboardInterrupt), claimed(layout, first):
+            pass
+    with claimed(layout, first):
+        texts = [p.read_text(encoding="utf-8") for p in (layout.run / "model" / "weights", layout.arm("tuned").chunk("test", 0))]
+        assert texts == ["first", "first"]
+    with claimed(layout, second):
+        assert layout.arm("tuned+prompt").chunk("test", 0).read_text(encoding="utf-8") == "second"
