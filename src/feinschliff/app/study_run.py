@@ -165,7 +165,7 @@ class _Job:
         """Train, or go on training, or only read the events of a finished run; the result's folder."""
         folder = self.layout.run
         spec = self._train_spec(pantry, folder)
-        self.observer.note(f"training on {len(self.parts.train)} examples in {len(spec.train_files)} context(s)")
+        self.observer.note(f"training on {len(self.parts.train)} examples in {len(set(spec.train_files))} context(s)")
         async for event in self.backends.trainer(folder.parent).run(JobId(folder.name), spec):
             self.events.append(event)
             self._observe(event)
