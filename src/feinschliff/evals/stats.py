@@ -173,7 +173,7 @@ def smallest_detectable_binary(n: int, discordance: float, *, alpha: float = ALP
         psi = max(floor, d)
         return (z_a * math.sqrt(psi) + z_b * math.sqrt(max(psi - d * d, 0.0))) ** 2 - n * d * d
 
-    asymptotic = 1.0 if shortfall(1.0) > 0 else float(optimize.brentq(shortfall, 1e-9, 1.0))
+    asymptotic = 1.0 if shortfall(1.0) > 0 else float(optimize.root_scalar(shortfall, bracket=(1e-9, 1.0), method="brentq").root)
     return min(1.0, max(asymptotic, math.ceil(math.log2(2 / alpha)) / n))
 
 
