@@ -54,8 +54,9 @@ def generate(
     longest = max((len(p) for p in prompts), default=0) + sampling.max_tokens
     batch = _Batch(decoder, _read_prefix(decoder, prompts, share=window is None or longest <= window), slots)
     finished: list[Generation] = []
+    refill = max(1, slots // 4)  # reading prompts one by one as slots come free would halve the speed
     while waiting or batch.active:
-        if waiting and batch.n_free:
+        if waiting and batch.n_free >= min(len(waiting), refill):
             batch.admit(waiting, sampling)
         else:
             batch.decode(sampling)
