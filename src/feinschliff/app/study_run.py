@@ -194,7 +194,8 @@ class _Job:
             case Started():
                 self.observer.stage(f"training ({event.precision}, {event.trainable_parameters:,} parameters)", event.total_steps)
                 if event.n_too_long:
-                    self.observer.note(f"{event.n_too_long} training examples are too long and left out, never cut")
+                    lines = ", ".join(map(str, event.too_long_lines))
+                    self.observer.note(f"{event.n_too_long} training examples are too long and left out, never cut: lines {lines}")
             case Step():
                 self.observer.advance(event.step)
             case Validation():

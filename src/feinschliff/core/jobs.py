@@ -62,6 +62,7 @@ class Started(Wire):
     first_step: int  # 0, or where a resumed run goes on
     n_examples: int
     n_too_long: int
+    too_long_lines: tuple[int, ...] = ()  # 1-based lines of the training file, the first 20
     precision: str
     trainable_parameters: int
 

@@ -112,7 +112,8 @@ class _Run:
         self.log.append(
             Started(
                 total_steps=total, first_step=self.saved.step, n_examples=len(self.data.variants[0]),
-                n_too_long=len(self.data.too_long), precision=self.saved.precision, trainable_parameters=n_trainable,
+                n_too_long=len(self.data.too_long), too_long_lines=self.data.too_long[:20],
+                precision=self.saved.precision, trainable_parameters=n_trainable,
             )
         )  # fmt: skip
 

@@ -77,7 +77,7 @@ def test_stopping_after_any_step_changes_nothing(tiny_model, tmp_path, monkeypat
     assert told.trained_tokens == sum(s.trained_tokens for s in steps(whole))
 
 
-def test_over_long_examples_are_counted_and_left_out(tiny_model, tmp_path):
+def test_over_long_examples_are_counted_named_and_left_out(tiny_model, tmp_path):
     run, spec = make_run(tmp_path / "run", tiny_model, hyperparameters=SHORT, max_tokens=150)
     rows = chats()
     rows[3].insert(1, ("user", "long " * 60))
@@ -86,7 +86,7 @@ def test_over_long_examples_are_counted_and_left_out(tiny_model, tmp_path):
     train(run, spec)
     started = events(run)[0]
     assert isinstance(started, Started)
-    assert (started.n_examples, started.n_too_long) == (11, 1)
+    assert (started.n_examples, started.n_too_long, started.too_long_lines) == (11, 1, (4,))
 
 
 def test_nothing_to_learn_is_an_error(tiny_model, tmp_path):
