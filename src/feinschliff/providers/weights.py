@@ -1,20 +1,18 @@
 """From a model's name to a folder with its weights: brought from wherever it can be had, once, and cached with a checksum."""
-import fcntl
 import importlib.util
 import os
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import assert_never
 
 from feinschliff.catalog.models import Catalog, FolderPackage, GgufPackage, Hub, Source
 from feinschliff.compute import process
 from feinschliff.core.errors import ModelUnavailable
-from feinschliff.data.files import cache_folder, sha256_of, write_text
+from feinschliff.data.files import cache_folder, locked, sha256_of, write_text
 
 Note = Callable[[str], None]
 
@@ -29,7 +27,7 @@ def model_folder(name: str, catalog: Catalog, note: Note = lambda text: None) ->
     model = catalog.find(name)
     target = cache_folder() / "models" / model.id
     refusals: list[str] = []
-    with _locked(target):
+    with locked(target.parent / f"{target.name}.lock"):
         if (target / "config.json").is_file():
             return target
         for source in model.sources:
@@ -148,12 +146,3 @@ def _from_hub(repository: str) -> Path:
     if done.returncode != 0:
         raise ModelUnavailable((done.stderr.strip().splitlines() or ["huggingface_hub failed"])[-1])
     return Path(done.stdout.strip())
-
-
-@contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    """One process at a time brings a model."""
-    _made(target.parent)
-    with (target.parent / f"{target.name}.lock").open("w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from feinschliff.core.errors import FeinschliffError
 from feinschliff.core.jobs import Failed, TrainSpec
+from feinschliff.data.files import locked
 from feinschliff.train.events import EventLog
-from feinschliff.train.lock import exclusive
 from feinschliff.train.loop import train
 
 AGAIN = "Check free space and permissions, then run the same command again: it goes on from the last saved step."
@@ -18,7 +18,8 @@ AGAIN = "Check free space and permissions, then run the same command again: it g
 def main(run_dir: Path) -> int:
     try:
         spec = TrainSpec.model_validate_json((run_dir / "spec.json").read_text(encoding="utf-8"))
-        with exclusive(run_dir):
+        # A second trainer waits: a run orphaned by a killed parent is finished, not fought over.
+        with locked(run_dir / "lock"):
             train(run_dir, spec)
     except (FeinschliffError, ValidationError, OSError, MemoryError) as error:
         return _failed(run_dir, _describe(error))

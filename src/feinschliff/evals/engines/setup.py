@@ -1,17 +1,14 @@
 """A database from a set-up script, built once and kept by what went into it."""
 
-import fcntl
 import hashlib
 import importlib.metadata
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from feinschliff.core.errors import BadStudy
-from feinschliff.data.files import cache_folder
+from feinschliff.data.files import cache_folder, locked
 from feinschliff.evals.engines.tokens import tokens
 
 
@@ -24,7 +21,7 @@ def database_for(kind: str, script: Path) -> Path:
     root = cache_folder() / "databases"
     root.mkdir(parents=True, exist_ok=True)
     folder = root / _key(kind, script)
-    with _locked(folder.with_suffix(".lock")):
+    with locked(folder.with_suffix(".lock")):
         if not folder.exists():
             _build(kind, script, folder)
     return folder / "db"
@@ -92,10 +89,3 @@ def _version(kind: str) -> str:
         return importlib.metadata.version(kind)
     except importlib.metadata.PackageNotFoundError:
         return ""  # sqlite is part of Python; its file format is stable
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
