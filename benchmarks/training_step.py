@@ -26,8 +26,8 @@ from feinschliff.data.read import load
 from feinschliff.data.render import Renderer
 from feinschliff.nn import tree
 from feinschliff.train import batches
-from feinschliff.train.loop import optimizer_step
 from feinschliff.train.model import Trainable
+from feinschliff.train.step import optimizer_step
 
 ROOT = Path(__file__).parents[1]
 ATLAS = ROOT / "examples" / "atlas"

@@ -1,38 +1,26 @@
 """The training loop: supervised fine-tuning from a spec to a saved model, resumable at every saved step."""
-import math
 import resource
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from feinschliff.core.chat import Rendered
-from feinschliff.core.errors import TrainingFailed
-from feinschliff.core.jobs import Checkpoint, Finished, Hyperparameters, Started, Step, TrainSpec, Validation
+from feinschliff.core.jobs import Checkpoint, Finished, Hyperparameters, Started, Step, TrainSpec
 from feinschliff.data.render import Renderer
 from feinschliff.nn.model import fast_dtype
-from feinschliff.train.batches import batch, microbatches, steps_per_epoch
+from feinschliff.train.batches import batch, steps_per_epoch
 from feinschliff.train.events import EventLog
 from feinschliff.train.examples import Loaded, load
 from feinschliff.train.model import Trainable
 from feinschliff.train.schedule import learning_rate
 from feinschliff.train.state import Saved, StateFolder, write_whole
+from feinschliff.train.step import StepResult, optimizer_step
+from feinschliff.train.validation import validate
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 MODEL = "model"  # RUN_DIR/model: the result
-
-
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """Sums over one optimizer step."""
-
-    loss: float  # mean over trained tokens
-    accuracy: float
-    grad_norm: float
-    trained_tokens: int
-    logical_tokens: int
-    computed_tokens: int
 
 
 def train(run_dir: Path, spec: TrainSpec) -> None:
@@ -137,61 +125,6 @@ class _Run:
                 peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             )
         )  # fmt: skip
-
-
-def optimizer_step(
-    model: Trainable, optimizer: torch.optim.Optimizer, examples: list[Rendered], *,
-    rate: float, max_grad_norm: float, budget_tokens: int,
-) -> StepResult:  # fmt: skip
-    """One update from `examples`; the loss is the mean over all their trained tokens, however the step is cut.
-
-    Raises TrainingFailed when the gradient is not finite.
-    """
-    trees = list(microbatches(examples, budget_tokens))
-    total_weight = sum(float(t.weights_R.sum()) for t in trees)
-    loss_sum, n_correct = 0.0, 0
-    for tree in trees:
-        if not len(tree.rows_R):
-            continue
-        loss, correct = model.loss(replace(tree, weights_R=tree.weights_R / total_weight))
-        loss.backward()
-        loss_sum += loss.item()
-        n_correct += correct
-    parameters = list(model.parameters().values())
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm, foreach=True))
-    if not (norm < float("inf")):
-        raise TrainingFailed(
-            f"The gradient is not finite (loss {loss_sum}).", hint="Lower learning_rate, or train in fp32 (precision)."
-        )
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    model.after_update()
-    n_trained = sum(len(t.rows_R) for t in trees)
-    return StepResult(
-        loss=loss_sum, accuracy=n_correct / max(1, n_trained), grad_norm=norm, trained_tokens=n_trained,
-        logical_tokens=sum(t.logical_tokens for t in trees), computed_tokens=sum(len(t) for t in trees),
-    )  # fmt: skip
-
-
-@torch.no_grad()
-def validate(model: Trainable, examples: tuple[Rendered, ...], step: int, budget_tokens: int) -> Validation:
-    """Mean loss and token accuracy over all of `examples`. Raises TrainingFailed when the loss is not finite."""
-    loss_sum, weight, n_correct, n_tokens = 0.0, 0.0, 0, 0
-    for tree in microbatches(examples, budget_tokens):
-        if not len(tree.rows_R):
-            continue
-        loss, correct = model.loss(tree)
-        loss_sum += loss.item()
-        weight += float(tree.weights_R.sum())
-        n_correct += correct
-        n_tokens += len(tree.rows_R)
-    if not math.isfinite(loss_sum):
-        raise TrainingFailed(f"The validation loss is not finite after step {step}.", hint="Lower learning_rate.")
-    return Validation(
-        step=step, valid_loss=loss_sum / max(weight, 1e-9), valid_token_accuracy=n_correct / max(1, n_tokens), n_tokens=n_tokens
-    )
 
 
 def _step_event(

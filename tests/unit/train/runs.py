@@ -2,6 +2,7 @@
 import json
 from pathlib import Path
 
+from feinschliff.core.chat import Rendered
 from feinschliff.core.jobs import Hyperparameters, Lora, Step, TrainSpec
 from feinschliff.train.events import EventLog
 
@@ -39,3 +40,8 @@ def steps(folder: Path) -> list[Step]:
 
 def result(folder: Path, name: str = "adapter_model.safetensors") -> bytes:
     return (folder / "model" / name).read_bytes()
+
+
+def small_examples() -> list[Rendered]:
+    """Six examples with 50 tokens in common and answers of different length."""
+    return [Rendered([*range(5, 60), 70 + i, *range(100, 110 + i)], [0.0] * 50 + [1.0] * (16 + i)) for i in range(6)]

@@ -11,8 +11,7 @@ from feinschliff.nn.attention import TreeAttend
 from feinschliff.nn.model import load
 from feinschliff.nn.tree import pack
 from feinschliff.train.events import EventLog
-from feinschliff.train.loop import _Run, optimizer_step, train, validate
-from feinschliff.train.model import Trainable
+from feinschliff.train.loop import _Run, train
 from tiny import make_tiny_model
 
 SHORT = Hyperparameters(n_epochs=1, batch_size=4, learning_rate=0.02)
@@ -108,47 +107,6 @@ def test_variants_are_trained_in_turns(tiny_model, tmp_path):
     train(run, spec)
     tokens = [s.logical_tokens for s in steps(run)]  # long, bare, long | bare, long, bare | …
     assert [t > sum(tokens) / len(tokens) for t in tokens] == [True, False, True, False, True, False] * 2
-
-
-def examples():
-    return [Rendered([*range(5, 60), 70 + i, *range(100, 110 + i)], [0.0] * 50 + [1.0] * (16 + i)) for i in range(6)]
-
-
-def test_a_step_cut_into_pieces_equals_one_pass(tiny_model, tmp_path):
-    after = []
-    for budget in (64, 10_000):
-        _, spec = make_run(tmp_path / str(budget), tiny_model)
-        model = Trainable.make(spec, tiny_model, torch.float32)
-        optimizer = torch.optim.SGD(list(model.parameters().values()), lr=0.0)
-        optimizer.zero_grad()
-        told = optimizer_step(model, optimizer, examples(), rate=0.5, max_grad_norm=1e9, budget_tokens=budget)
-        after.append((told, {n: p.detach().clone() for n, p in model.parameters().items()}))
-    (small, cut), (large, whole) = after
-    assert small.computed_tokens > large.computed_tokens
-    assert small.loss == pytest.approx(large.loss, rel=1e-6)
-    assert small.grad_norm == pytest.approx(large.grad_norm, rel=1e-5)
-    assert small.trained_tokens == large.trained_tokens
-    for name in whole:
-        torch.testing.assert_close(cut[name], whole[name], rtol=1e-5, atol=1e-7)
-
-
-def test_a_gradient_that_is_not_finite_stops_training(tiny_model, tmp_path):
-    _, spec = make_run(tmp_path, tiny_model)
-    model = Trainable.make(spec, tiny_model, torch.float32)
-    optimizer = torch.optim.SGD(list(model.parameters().values()), lr=0.0)
-    with torch.no_grad():
-        next(iter(model.parameters().values())).fill_(float("nan"))
-    with pytest.raises(TrainingFailed, match="not finite"):
-        optimizer_step(model, optimizer, examples(), rate=0.1, max_grad_norm=1.0, budget_tokens=1000)
-
-
-def test_validation_tolerates_examples_without_trained_tokens(tiny_model, tmp_path):
-    _, spec = make_run(tmp_path, tiny_model)
-    model = Trainable.make(spec, tiny_model, torch.float32)
-    idle = Rendered([5, 6, 7], [0.0] * 3)
-    alone = validate(model, (examples()[0],), 1, 64)
-    assert validate(model, (idle, examples()[0]), 1, 64) == alone
-    assert validate(model, (idle,), 1, 64).n_tokens == 0
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "phi3"])
