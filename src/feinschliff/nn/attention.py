@@ -17,6 +17,7 @@ from transformers import AttentionInterface
 from typing_extensions import override
 
 from feinschliff.nn.tree import Packed
+from feinschliff.nn.windowed import Plan, windowed
 
 NAME = "feinschliff"
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -75,7 +76,7 @@ class TreeAttend:
         self.packed = packed
         self.batches = _causal_batches(packed)
         self.inner = [n for n in packed.nodes if n.subtree_end > n.end and n.end > n.start]
-        self._masks: dict[int | None, Tensor] = {}  # `before` is the same for all layers
+        self._plans: dict[tuple[int | None, int, int], Plan] = {}
 
     def __call__(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None, softcap: float | None
@@ -83,25 +84,30 @@ class TreeAttend:
         if softcap is None and (window is None or self.packed.longest_path <= window):
             out: Tensor = _TreeAttention.apply(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1), self, scale)
             return out
-        return self.dense(q, k, v, scale=scale, window=window, softcap=softcap)
+        return self.windowed(q, k, v, scale=scale, window=window, softcap=softcap)
+
+    def windowed(
+        self, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None, softcap: float | None, before: int = 0
+    ) -> Tensor:
+        """Attention under a window or a soft cap. The first `before` keys and values stand before the tree, on every path."""
+        of = window, q.shape[0] // k.shape[0], before
+        if of not in self._plans:  # two kinds of layers at most, and the backward pass asks again
+            self._plans[of] = Plan(self.packed, *of)
+        return windowed(q, k, v, self._plans[of], scale=scale, softcap=softcap)
 
     def dense(
         self, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None, softcap: float | None, before: int = 0
     ) -> Tensor:
-        """Masked attention over all pairs: right for everything, fast for nothing.
-
-        The first `before` keys and values stand before the tree; every token sees all of them.
-        """
-        if window not in self._masks:
-            mask = self.packed.dense_mask(window)
-            self._masks[window] = torch.cat([mask.new_ones(len(mask), before), mask], 1)
+        """The same by a mask over all pairs, with a (H, T, T) matrix of scores: the tests' oracle."""
+        ahead = self.packed.positions_T[:, None] - torch.arange(-before, 0) < (window or 1 << 60)
+        mask = torch.cat([ahead, self.packed.dense_mask(window)], 1)
         wide = torch.float64 if q.dtype == torch.float64 else torch.float32
         groups = q.shape[0] // k.shape[0]
         k, v = k.repeat_interleave(groups, 0), v.repeat_interleave(groups, 0)
         scores = (q @ k.transpose(1, 2)).to(wide) * scale
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
-        scores = scores.masked_fill(~self._masks[window], float("-inf"))
+        scores = scores.masked_fill(~mask, float("-inf"))
         return (scores.softmax(-1).to(v.dtype) @ v).transpose(0, 1)
 
 

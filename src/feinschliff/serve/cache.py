@@ -59,7 +59,7 @@ class Prefill:
         if softcap is not None or (window is not None and self._tree.packed.longest_path > window):
             if P:
                 k, v = torch.cat([self._prefix.keys[layer][0], k], 1), torch.cat([self._prefix.values[layer][0], v], 1)
-            return self._tree.dense(q, k, v, scale=scale, window=window, softcap=softcap, before=P)
+            return self._tree.windowed(q, k, v, scale=scale, window=window, softcap=softcap, before=P)
         queries = q.transpose(0, 1)
         out, lse = tree_parts(queries, self.keys[-1], self.values[-1], self._tree, scale)
         if P:

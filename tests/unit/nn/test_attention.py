@@ -48,7 +48,7 @@ def test_window_and_softcap(examples, window, softcap):
     packed = pack(examples, min_saving=1)
     q, k, v = (heads(len(packed), n, 8, seed) for seed, n in enumerate((4, 2, 2)))
     ours = TreeAttend(packed)(0, q, k, v, scale=0.3, window=window, softcap=softcap)
-    torch.testing.assert_close(ours, by_mask(q, k, v, packed, 0.3, window, softcap), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours, by_mask(q, k, v, packed, 0.3, window, softcap), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("short", [0, 10_000])
