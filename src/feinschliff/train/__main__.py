@@ -8,9 +8,9 @@ from pydantic import ValidationError
 
 from feinschliff.core.errors import FeinschliffError
 from feinschliff.core.jobs import Failed, TrainSpec
-from feinschliff.data.files import locked
 from feinschliff.train.events import EventLog
 from feinschliff.train.loop import train
+from feinschliff.train.parallel import joined, leads
 
 AGAIN = "Check free space and permissions, then run the same command again: it goes on from the last saved step."
 
@@ -18,9 +18,8 @@ AGAIN = "Check free space and permissions, then run the same command again: it g
 def main(run_dir: Path) -> int:
     try:
         spec = TrainSpec.model_validate_json((run_dir / "spec.json").read_text(encoding="utf-8"))
-        # A second trainer waits: a run orphaned by a killed parent is finished, not fought over.
-        with locked(run_dir / "lock"):
-            train(run_dir, spec)
+        with joined(run_dir / "lock") as ranks:
+            train(run_dir, spec, ranks)
     except (FeinschliffError, ValidationError, OSError, MemoryError) as error:
         return _failed(run_dir, _describe(error))
     except Exception as error:  # noqa: BLE001  the process boundary: torch and safetensors say "disk full" as RuntimeError and their own
@@ -32,7 +31,7 @@ def main(run_dir: Path) -> int:
 
 def _failed(run_dir: Path, event: Failed) -> int:
     with contextlib.suppress(OSError):  # on a full disk the log may be all that can be written, or not even that
-        EventLog(run_dir / "events.jsonl").append(event)
+        EventLog(run_dir / "events.jsonl", writes=leads()).append(event)
     sys.stderr.write(f"{event.message} {event.hint}\n")
     return 1
 

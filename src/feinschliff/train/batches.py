@@ -35,6 +35,8 @@ def microbatches(examples: Sequence[Rendered], budget_tokens: int) -> Iterator[P
 
     Sorted first, so that examples with a common prefix stay together when a step is cut.
     """
+    if not examples:
+        return
     packed = pack(examples)
     if len(packed) <= budget_tokens or len(examples) == 1:
         yield packed

@@ -14,6 +14,7 @@ from feinschliff.train.batches import batch, steps_per_epoch
 from feinschliff.train.events import EventLog
 from feinschliff.train.examples import Loaded, load
 from feinschliff.train.model import Trainable
+from feinschliff.train.parallel import ALONE, Ranks
 from feinschliff.train.schedule import learning_rate
 from feinschliff.train.state import Saved, StateFolder, write_whole
 from feinschliff.train.step import StepResult, optimizer_step
@@ -23,15 +24,15 @@ _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 MODEL = "model"  # RUN_DIR/model: the result
 
 
-def train(run_dir: Path, spec: TrainSpec) -> None:
+def train(run_dir: Path, spec: TrainSpec, ranks: Ranks = ALONE) -> None:
     """Run `spec` to its end in `run_dir`. A second call goes on where the first was killed; a finished run returns at once."""
-    log = EventLog(run_dir / "events.jsonl")
+    log = EventLog(run_dir / "events.jsonl", writes=ranks.first)
     if any(isinstance(e, Finished) for e in log.read()):
         return
-    states = StateFolder(run_dir / "state")
+    states = StateFolder(run_dir / "state", writes=ranks.first)
     saved = states.peek()
     # The precision is fixed by the first start: a resumed run must not choose again.
-    precision = saved.precision if saved else _choose(spec)
+    precision = ranks.agreed(saved.precision if saved else _choose(spec))
     model_folder = (run_dir / spec.model).resolve()
     renderer = Renderer.of(model_folder)
     max_tokens = min(x for x in (spec.max_tokens, renderer.max_tokens, 1 << 30) if x)
@@ -46,7 +47,7 @@ def train(run_dir: Path, spec: TrainSpec) -> None:
     )
     states.restore(model.parameters(), optimizer)
     model.after_update()
-    run = _Run(run_dir, spec, log, states, model, optimizer, data, validation, saved or Saved(0, precision, 0, 0.0))
+    run = _Run(run_dir, spec, log, states, model, optimizer, data, validation, saved or Saved(0, precision, 0, 0.0), ranks)
     run.to_the_end()
 
 
@@ -69,6 +70,7 @@ class _Run:
     data: Loaded
     validation: tuple[Rendered, ...]
     saved: Saved
+    ranks: Ranks = ALONE
 
     @property
     def per_epoch(self) -> int:
@@ -84,7 +86,7 @@ class _Run:
             examples = batch(self.data.variants, step - 1, h.batch_size, self.spec.seed)
             result = optimizer_step(
                 self.model, self.optimizer, examples, rate=learning_rate(step, total, h),
-                max_grad_norm=h.max_grad_norm, budget_tokens=self.spec.budget_tokens,
+                max_grad_norm=h.max_grad_norm, budget_tokens=self.spec.budget_tokens, ranks=self.ranks,
             )  # fmt: skip
             now = time.monotonic()
             eta = (now - started) / (step - before.step) * (total - step)
@@ -108,17 +110,21 @@ class _Run:
     def _save_if_due(self, step: int, total: int) -> None:
         epoch_ends = step % self.per_epoch == 0
         if epoch_ends and self.validation:
-            self.log.append(validate(self.model, self.validation, step, self.spec.budget_tokens))
+            self.log.append(validate(self.model, self.validation, step, self.spec.budget_tokens, self.ranks))
         if epoch_ends and step < total:
             path = self.run_dir / "checkpoints" / f"step-{step}"
-            path.parent.mkdir(exist_ok=True)
-            write_whole(path, self.model.save)
+            self._write_model(path)
             self.log.append(Checkpoint(step=step, path=str(path.relative_to(self.run_dir))))
         if epoch_ends or step % self.spec.save_every_steps == 0:
             self.states.save(self.saved, self.model.parameters(), self.optimizer)
 
+    def _write_model(self, path: Path) -> None:
+        if self.ranks.first:
+            path.parent.mkdir(exist_ok=True)
+            write_whole(path, self.model.save)
+
     def _finish(self, seconds: float) -> None:
-        write_whole(self.run_dir / MODEL, self.model.save)
+        self._write_model(self.run_dir / MODEL)
         self.log.append(
             Finished(
                 step=self.saved.step, trained_tokens=self.saved.trained_tokens, path=MODEL, seconds=seconds,

@@ -19,16 +19,19 @@ class Saved:
 
 
 class StateFolder:
-    """`RUN_DIR/state/step-N.pt`, written whole or not at all; the newest is kept."""
+    """`RUN_DIR/state/step-N.pt`, written whole or not at all; the newest is kept. `writes=False`: only read."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, writes: bool = True) -> None:
         self._folder = folder
+        self._writes = writes
 
     def newest(self) -> Path | None:
         files = sorted(self._folder.glob("step-*.pt"), key=lambda p: int(p.stem.split("-")[1]))
         return files[-1] if files else None
 
     def save(self, saved: Saved, parameters: Mapping[str, Tensor], optimizer: Optimizer) -> None:
+        if not self._writes:
+            return
         self._folder.mkdir(parents=True, exist_ok=True)
         state = {
             "step": saved.step,

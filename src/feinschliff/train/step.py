@@ -7,6 +7,7 @@ from feinschliff.core.chat import Rendered
 from feinschliff.core.errors import TrainingFailed
 from feinschliff.train.batches import microbatches
 from feinschliff.train.model import Trainable
+from feinschliff.train.parallel import ALONE, Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +24,14 @@ class StepResult:
 
 def optimizer_step(
     model: Trainable, optimizer: torch.optim.Optimizer, examples: list[Rendered], *,
-    rate: float, max_grad_norm: float, budget_tokens: int,
+    rate: float, max_grad_norm: float, budget_tokens: int, ranks: Ranks = ALONE,
 ) -> StepResult:  # fmt: skip
-    """One update from `examples`; the loss is the mean over all their trained tokens, however the step is cut.
+    """One update from `examples`; the loss is the mean over all their trained tokens, however the step is cut or divided.
 
     Raises TrainingFailed when the gradient is not finite.
     """
-    trees = list(microbatches(examples, budget_tokens))
-    total_weight = sum(float(t.weights_R.sum()) for t in trees)
+    trees = list(microbatches(ranks.share(examples), budget_tokens))
+    (total_weight,) = ranks.total(sum(float(t.weights_R.sum()) for t in trees))
     loss_sum, n_correct = 0.0, 0
     for tree in trees:
         if not len(tree.rows_R):
@@ -39,7 +40,11 @@ def optimizer_step(
         loss.backward()
         loss_sum += loss.item()
         n_correct += correct
+    loss_sum, n_correct, n_trained, logical, computed = ranks.total(
+        loss_sum, n_correct, sum(len(t.rows_R) for t in trees), sum(t.logical_tokens for t in trees), sum(len(t) for t in trees)
+    )
     parameters = list(model.parameters().values())
+    ranks.sum_gradients(parameters)
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm, foreach=True))
     if not (norm < float("inf")):
         raise TrainingFailed(
@@ -50,8 +55,7 @@ def optimizer_step(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     model.after_update()
-    n_trained = sum(len(t.rows_R) for t in trees)
     return StepResult(
-        loss=loss_sum, accuracy=n_correct / max(1, n_trained), grad_norm=norm, trained_tokens=n_trained,
-        logical_tokens=sum(t.logical_tokens for t in trees), computed_tokens=sum(len(t) for t in trees),
+        loss=loss_sum, accuracy=n_correct / max(1, n_trained), grad_norm=norm, trained_tokens=int(n_trained),
+        logical_tokens=int(logical), computed_tokens=int(computed),
     )  # fmt: skip

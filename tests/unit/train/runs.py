@@ -35,7 +35,7 @@ def make_run(folder: Path, model: Path, **changes: object) -> tuple[Path, TrainS
 
 
 def steps(folder: Path) -> list[Step]:
-    return [e for e in EventLog(folder / "events.jsonl").read() if isinstance(e, Step)]
+    return [e for e in EventLog(folder / "events.jsonl", writes=False).read() if isinstance(e, Step)]
 
 
 def result(folder: Path, name: str = "adapter_model.safetensors") -> bytes:
