@@ -1,12 +1,13 @@
 """A training job: a frozen spec goes in, a stream of events comes out; state is derived from the events."""
-from typing import Annotated, Literal, NewType
+from typing import Annotated, Literal, NewType, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from feinschliff.core.chat import Wire
 
 JobId = NewType("JobId", str)
 Precision = Literal["auto", "bf16", "fp32"]
+Sharding = Literal["none", "full"]
 
 
 class Lora(Wire):
@@ -53,7 +54,14 @@ class TrainSpec(Wire):
     precision: Precision = "auto"
     seed: int = 0
     save_every_steps: int = Field(25, ge=1)  # rolling resume state between the epoch checkpoints
+    sharding: Sharding = "none"  # several ranks, full fine-tuning: "full" keeps only a slice of the weights in each
     budget_tokens: int = Field(8192, ge=64)  # tokens computed in one forward pass; bounds memory, not the result
+
+    @model_validator(mode="after")
+    def _sharded_as_a_whole(self) -> Self:
+        if self.sharding == "full" and not isinstance(self.method, Full):
+            raise ValueError('sharding = "full" is for full fine-tuning (method.kind = "full"); an adapter\'s base is not sharded.')
+        return self
 
 
 class Started(Wire):

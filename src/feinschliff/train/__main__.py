@@ -18,7 +18,7 @@ AGAIN = "Check free space and permissions, then run the same command again: it g
 def main(run_dir: Path) -> int:
     try:
         spec = TrainSpec.model_validate_json((run_dir / "spec.json").read_text(encoding="utf-8"))
-        with joined(run_dir / "lock") as ranks:
+        with joined(run_dir / "lock", spec.sharding) as ranks:
             train(run_dir, spec, ranks)
     except (FeinschliffError, ValidationError, OSError, MemoryError) as error:
         return _failed(run_dir, _describe(error))

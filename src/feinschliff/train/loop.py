@@ -14,8 +14,9 @@ from feinschliff.train.batches import batch, steps_per_epoch
 from feinschliff.train.events import EventLog
 from feinschliff.train.examples import Loaded, load
 from feinschliff.train.model import Trainable
-from feinschliff.train.parallel import ALONE, Ranks
+from feinschliff.train.parallel import ALONE, Ranks, Sharded
 from feinschliff.train.schedule import learning_rate
+from feinschliff.train.sharding import whole_parameters
 from feinschliff.train.state import Saved, StateFolder, write_whole
 from feinschliff.train.step import StepResult, optimizer_step
 from feinschliff.train.validation import validate
@@ -42,6 +43,8 @@ def train(run_dir: Path, spec: TrainSpec, ranks: Ranks = ALONE) -> None:
         validation = load([run_dir / spec.validation_file], renderer, max_tokens).variants[0]
     torch.manual_seed(spec.seed)
     model = Trainable.make(spec, model_folder, _DTYPES[precision])
+    if isinstance(ranks, Sharded):
+        model.shard()
     optimizer = torch.optim.AdamW(
         list(model.parameters().values()), lr=0.0, weight_decay=spec.hyperparameters.weight_decay, fused=True
     )
@@ -119,9 +122,10 @@ class _Run:
             self.states.save(self.saved, self.model.parameters(), self.optimizer)
 
     def _write_model(self, path: Path) -> None:
+        parameters = whole_parameters(self.model.parameters(), keep=self.ranks.first)
         if self.ranks.first:
             path.parent.mkdir(exist_ok=True)
-            write_whole(path, self.model.save)
+            write_whole(path, lambda folder: self.model.save(folder, parameters))
 
     def _finish(self, seconds: float) -> None:
         self._write_model(self.run_dir / MODEL)

@@ -1,6 +1,7 @@
 """What is trained: an adapter on a frozen base, or the whole model. One interface for the loop."""
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
@@ -15,11 +16,13 @@ from feinschliff.nn.attention import TreeAttend
 from feinschliff.nn.loss import head_loss
 from feinschliff.nn.model import Decoder, load
 from feinschliff.nn.tree import Packed
+from feinschliff.train.sharding import ShardedLoss, shard
 
 _TOKENIZER_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "chat_template.jinja",
 )  # fmt: skip
+_HEAD = "lm_head.weight"
 
 
 @dataclass(slots=True)
@@ -29,6 +32,7 @@ class Trainable:
     decoder: Decoder
     spec: TrainSpec
     model_folder: Path
+    _sharded: ShardedLoss | None = None
 
     @classmethod
     def make(cls, spec: TrainSpec, model_folder: Path, dtype: torch.dtype) -> "Trainable":
@@ -43,13 +47,23 @@ class Trainable:
 
     def _own_head(self) -> dict[str, Tensor]:
         tied = any(p is self.decoder.head for p in self.decoder.body.parameters())
-        return {"lm_head.weight": self.decoder.head} if self.decoder.head.requires_grad and not tied else {}
+        return {_HEAD: self.decoder.head} if self.decoder.head.requires_grad and not tied else {}
 
     def loss(self, packed: Packed) -> tuple[Tensor, int]:
         """Summed weighted loss of one packed tree, and how many trained tokens were predicted right."""
+        if self._sharded is not None:
+            loss: tuple[Tensor, int] = self._sharded(packed)
+            return loss
+        return self._loss(packed, self.decoder.head)
+
+    def shard(self) -> None:
+        """Part the weights among the ranks of the default process group; for full fine-tuning."""
+        self._sharded = shard(self.decoder, self._loss)
+
+    def _loss(self, packed: Packed, head: Tensor) -> tuple[Tensor, int]:
         hidden_TD = self.decoder.hidden(packed.tokens_T, packed.positions_T, TreeAttend(packed))
         return head_loss(
-            hidden_TD[packed.rows_R], self.decoder.head, packed.targets_R, packed.weights_R,
+            hidden_TD[packed.rows_R], head, packed.targets_R, packed.weights_R,
             dtype=self.decoder.dtype, softcap=self.decoder.softcap,
         )  # fmt: skip
 
@@ -57,21 +71,21 @@ class Trainable:
         for _, projection in self.decoder.projections():
             projection.refresh()
 
-    def save(self, folder: Path) -> None:
-        """Write the result: an adapter folder, or a whole model folder."""
+    def save(self, folder: Path, parameters: Mapping[str, Tensor] | None = None) -> None:
+        """Write the result: an adapter folder, or a whole model folder, there from `parameters` where they are sharded."""
         method = self.spec.method
         match method:
             case Lora():
                 adapter.save(folder, adapter.current(self.decoder), method, self.spec.model)
             case Full():
-                self._save_whole(folder)
+                self._save_whole(folder, parameters or self.parameters())
             case _:
                 assert_never(method)
 
-    def _save_whole(self, folder: Path) -> None:
+    def _save_whole(self, folder: Path, parameters: Mapping[str, Tensor]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {f"model.{n}": p.detach().float().contiguous() for n, p in self.decoder.body.named_parameters()}
-        tensors |= {n: p.detach().float().contiguous() for n, p in self._own_head().items()}
+        names = {n: n if n == _HEAD else f"model.{n}" for n in parameters}
+        tensors = {names[n]: p.detach().float().contiguous() for n, p in parameters.items()}
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         for name in _TOKENIZER_FILES:
             if (self.model_folder / name).is_file():

@@ -20,7 +20,10 @@ from typing_extensions import override
 
 from feinschliff.core.chat import Rendered
 from feinschliff.core.errors import TrainingFailed
+from feinschliff.core.jobs import Sharding
 from feinschliff.data.files import locked
+from feinschliff.nn.tree import Packed
+from feinschliff.train.sharding import idle
 from feinschliff.train.shares import shares
 
 # The first rank may have to wait for a whole earlier run. That a rank died is seen by its closed connection, not by this.
@@ -55,6 +58,10 @@ class Ranks(Protocol):
         """Each of `numbers` summed over ranks."""
         ...
 
+    def passes(self, trees: Sequence[Packed]) -> list[Packed]:
+        """The trees to run, of a step's or a validation's: those that train something; with idle ones where ranks must keep pace."""
+        ...
+
     def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
         """Replace the gradients of `parameters` by their sums over ranks."""
         ...
@@ -80,6 +87,10 @@ class Alone(Ranks):
     @override
     def total(self, *numbers: float) -> tuple[float, ...]:
         return numbers
+
+    @override
+    def passes(self, trees: Sequence[Packed]) -> list[Packed]:
+        return [t for t in trees if len(t.rows_R)]
 
     @override
     def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
@@ -113,6 +124,10 @@ class Together(Ranks):
         return tuple(sums.tolist())
 
     @override
+    def passes(self, trees: Sequence[Packed]) -> list[Packed]:
+        return [t for t in trees if len(t.rows_R)]
+
+    @override
     def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
         """By one all-reduce. A rank without examples adds zeros; what no rank has a gradient for keeps none."""
         flat = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
@@ -131,6 +146,21 @@ class Together(Ranks):
         return said[0]
 
 
+class Sharded(Together):
+    """Ranks that each hold a slice of the weights: every forward and backward pass is one that all of them make."""
+
+    @override
+    def passes(self, trees: Sequence[Packed]) -> list[Packed]:
+        mine = [t for t in trees if len(t.rows_R)]
+        most = torch.tensor(len(mine))
+        dist.all_reduce(most, dist.ReduceOp.MAX)
+        return mine + [idle()] * (int(most) - len(mine))
+
+    @override
+    def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
+        """The backward passes have done so."""
+
+
 ALONE = Alone()
 
 
@@ -145,7 +175,7 @@ def _place() -> tuple[int, int]:
 
 
 @contextmanager
-def joined(lock: Path) -> Iterator[Ranks]:
+def joined(lock: Path, sharding: Sharding) -> Iterator[Ranks]:
     """The ranks of this run, as torchrun's environment tells; one process without it. The first holds the file `lock`.
 
     Raises RankLost inside where another rank is gone.
@@ -156,12 +186,12 @@ def joined(lock: Path) -> Iterator[Ranks]:
         if size == 1:
             yield ALONE
         else:
-            with _group(rank, size) as ranks:
+            with _group(rank, size, sharding) as ranks:
                 yield ranks
 
 
 @contextmanager
-def _group(rank: int, size: int) -> Iterator[Together]:
+def _group(rank: int, size: int, sharding: Sharding) -> Iterator[Together]:
     def told_to_end(_number: int, _frame: FrameType | None) -> None:
         raise RankLost(rank, "torchrun said so")
 
@@ -170,7 +200,7 @@ def _group(rank: int, size: int) -> Iterator[Together]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_PATIENCE)
     before = signal.signal(signal.SIGTERM, told_to_end)  # not sooner: no handler can run while the call above waits
     try:
-        yield Together(rank, size)
+        yield Sharded(rank, size) if sharding == "full" else Together(rank, size)
     except dist.DistError as error:
         raise RankLost(rank, type(error).__name__) from error
     except RuntimeError as error:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from feinschliff.train.sharding import like, parted_state, whole_parameters, whole_state
+
 
 @dataclass(frozen=True, slots=True)
 class Saved:
@@ -30,6 +32,8 @@ class StateFolder:
         return files[-1] if files else None
 
     def save(self, saved: Saved, parameters: Mapping[str, Tensor], optimizer: Optimizer) -> None:
+        tensors = whole_parameters(parameters, keep=self._writes)
+        optimizer_state = whole_state(optimizer, keep=self._writes)
         if not self._writes:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -38,8 +42,8 @@ class StateFolder:
             "precision": saved.precision,
             "trained_tokens": saved.trained_tokens,
             "seconds": saved.seconds,
-            "parameters": dict(parameters),
-            "optimizer": optimizer.state_dict(),
+            "parameters": tensors,
+            "optimizer": optimizer_state,
             "rng": torch.get_rng_state(),
         }
         path = self._folder / f"step-{saved.step}.pt"
@@ -63,8 +67,8 @@ class StateFolder:
             return
         state = torch.load(path, weights_only=True)
         for name, value in state["parameters"].items():
-            parameters[name].copy_(value)
-        optimizer.load_state_dict(state["optimizer"])
+            parameters[name].copy_(like(value, parameters[name]))
+        optimizer.load_state_dict(parted_state(state["optimizer"], list(parameters.values())))
         torch.set_rng_state(state["rng"])
 
 

@@ -8,6 +8,7 @@ from feinschliff.core.errors import TrainingFailed
 from feinschliff.train.batches import microbatches
 from feinschliff.train.model import Trainable
 from feinschliff.train.parallel import ALONE, Ranks
+from feinschliff.train.sharding import whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,7 @@ def optimizer_step(
     trees = list(microbatches(ranks.share(examples), budget_tokens))
     (total_weight,) = ranks.total(sum(float(t.weights_R.sum()) for t in trees))
     loss_sum, n_correct = 0.0, 0
-    for tree in trees:
-        if not len(tree.rows_R):
-            continue
+    for tree in ranks.passes(trees):
         loss, correct = model.loss(replace(tree, weights_R=tree.weights_R / total_weight))
         loss.backward()
         loss_sum += loss.item()
@@ -45,7 +44,7 @@ def optimizer_step(
     )
     parameters = list(model.parameters().values())
     ranks.sum_gradients(parameters)
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm, foreach=True))
+    norm = float(whole(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm, foreach=True)))
     if not (norm < float("inf")):
         raise TrainingFailed(
             f"The gradient is not finite (loss {loss_sum}).", hint="Lower learning_rate, or train in fp32 (precision)."

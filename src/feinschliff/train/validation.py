@@ -17,9 +17,7 @@ def validate(
 ) -> Validation:
     """Mean loss and token accuracy over all of `examples`. Raises TrainingFailed when the loss is not finite."""
     loss_sum, weight, n_correct, n_tokens = 0.0, 0.0, 0, 0
-    for tree in microbatches(ranks.share(examples), budget_tokens):
-        if not len(tree.rows_R):
-            continue
+    for tree in ranks.passes(list(microbatches(ranks.share(examples), budget_tokens))):
         loss, correct = model.loss(tree)
         loss_sum += loss.item()
         weight += float(tree.weights_R.sum())
