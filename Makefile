@@ -61,8 +61,8 @@ docs: install ## write the generated documents anew
 	$(BIN)/python -m feinschliff.evals.reference > docs/graders.md
 	$(BIN)/python -m feinschliff.report.reference docs/report.md
 
-bench: install ## run every benchmark, one after the other
-	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do echo "bench: $$script"; $(BIN)/python $$script; done
+bench: install ## training speed beside other trainers, each in an environment of its own (hours; goes on where it stopped)
+	@$(BIN)/python benchmarks/training/run.py
 
 clean: ## remove caches and build products; .venv and out/ stay
 	@rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .pyrefly_cache
