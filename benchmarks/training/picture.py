@@ -5,6 +5,7 @@ import altair as alt
 import vl_convert
 from results import Results
 from systems import CASES
+from table import examples_a_step
 
 OURS, THEIRS, INK = "#0f766e", "#b8b4aa", "#3f3f3f"
 
@@ -32,5 +33,5 @@ def _panel(results: Results, case: str) -> alt.LayerChart | None:
     )
     colour = alt.Color("ours:N", scale=alt.Scale(domain=[True, False], range=[OURS, THEIRS]), legend=None)
     bars, texts = base.mark_bar(height=14).encode(color=colour), base.mark_text(align="left", dx=4, color=INK).encode(text="text:N")
-    title = alt.TitleParams(f"{CASES[case].data}, {CASES[case].batch} examples a step", anchor="start", fontSize=13)
+    title = alt.TitleParams(f"{CASES[case].data}, {examples_a_step(results.case(case))} examples a step", anchor="start", fontSize=13)
     return alt.layer(bars, texts).properties(width=330, height=alt.Step(20), title=title)

@@ -52,11 +52,12 @@ def main() -> None:
 
 def _usable(chats: Path, renderer: Renderer, max_tokens: int) -> tuple[list[Rendered], list[str]]:
     """The rows that give exactly one example of at most `max_tokens`, rendered and as lines of text."""
+    limit = min(max_tokens, renderer.max_tokens or max_tokens)
     rendered, lines = [], []
     texts = chats.read_text(encoding="utf-8").splitlines(keepends=True)
     for example, line in zip(load(chats, "chat"), texts, strict=True):
         made = renderer.render(example)
-        if len(made) == 1 and len(made[0].tokens) <= max_tokens:
+        if len(made) == 1 and len(made[0].tokens) <= limit:
             rendered.append(made[0])
             lines.append(line)
     return rendered, lines

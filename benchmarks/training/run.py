@@ -20,7 +20,7 @@ import picture
 import verdict
 from prepared import ALPHA, RANK, Prepared, Unprepared, prepare
 from results import ROOT, WARM_UP, Measurement, Results, commit
-from systems import CASES, MAX_TOKENS, OURS, SYSTEMS, Case, System, micro_batch
+from systems import CASES, MAX_TOKENS, OURS, SYSTEMS, Case, System
 from table import show
 from work import Shape
 
@@ -35,10 +35,11 @@ LEARNING_RATE = 2e-4
 
 def main() -> None:
     a = _arguments()
-    results = Results(a.out)
+    out = a.out or (environments.CACHE / "smoke.json" if a.smoke else ROOT / "benchmarks" / "results" / "training.json")
+    results = Results(out)
     model = model_folder(MODEL)
     for name in a.data:
-        case = CASES[name] if not a.smoke else Case(CASES[name].data, 2, tuple(SYSTEMS))
+        case = _smoke(CASES[name]) if a.smoke else CASES[name]
         try:
             prepared = prepare(case, model, WARM_UP + max(a.steps, a.peer_steps), smoke=a.smoke)
         except Unprepared as why:
@@ -57,7 +58,7 @@ def main() -> None:
     results.verdict = [asdict(v) for v in verdict.all_of(results)]
     results.save()
     show(results)
-    print(f"benchmark: {a.out}, {picture.draw(results, a.out.with_suffix('.svg'))}")
+    print(f"benchmark: {out}, {picture.draw(results, out.with_suffix('.svg'))}")
 
 
 def _arguments() -> argparse.Namespace:
@@ -69,8 +70,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=1200.0, help="seconds after which a system is stopped")
     parser.add_argument("--again", action="store_true", help="measure anew what the results file holds")
     parser.add_argument("--smoke", action="store_true", help="two short examples a step, to see that all of it works")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "training.json")
+    parser.add_argument("--out", type=Path, help="benchmarks/results/training.json unless it is a smoke test")
     return parser.parse_args()
+
+
+def _smoke(case: Case) -> Case:
+    """Two short examples a step; one at a time where the real case takes several passes."""
+    return Case(case.data, 2, case.systems, at_a_time=1 if case.batch > 8 else case.at_a_time)
 
 
 def _names(known: dict[str, Case] | dict[str, System]):  # noqa: ANN202 – argparse's type
@@ -126,7 +132,7 @@ def _peer(system: System, case: str, prepared: Prepared, model: Path, steps: int
     job = {
         "model": str(model), "adapter": str(prepared.folder / "adapter"), "tokens": str(prepared.folder / "tokens.jsonl"),
         "out": str(run_dir), "result": str(run_dir / "result.json"), "batch": prepared.case.batch,
-        "micro_batch": micro_batch(prepared.case.batch, prepared.longest), "steps": steps, "learning_rate": LEARNING_RATE,
+        "micro_batch": prepared.case.micro_batch(prepared.longest), "steps": steps, "learning_rate": LEARNING_RATE,
         "precision": system.precision, "rank": RANK, "alpha": ALPHA, "padding_free": system.padding_free,
         "packing": system.packing, "packed_tokens": prepared.packed_tokens,
     }  # fmt: skip

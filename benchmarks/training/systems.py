@@ -49,8 +49,17 @@ class Case:
     data: str
     batch: int
     systems: tuple[str, ...]
+    at_a_time: int = 5400  # padded tokens that a peer takes in one pass: it needs up to 3 MiB for each, of 24 GiB
+
+    def micro_batch(self, longest: int) -> int:
+        """How many examples of up to `longest` tokens a peer takes at a time: the batch halved until they fit."""
+        size = self.batch
+        while size > 1 and size % 2 == 0 and size * longest > self.at_a_time:
+            size //= 2
+        return size
 
 
+MAX_TOKENS = 1024  # longer rows are left out of every case
 _USUAL = ("feinschliff-bf16", "trl-bf16-padding-free", "trl-bf16-padding-free+libs", "trl-bf16-packing+libs", "llamafactory-bf16", "litgpt-bf16")
 _LIBRARIES = tuple(name for name in SYSTEMS if name.endswith("+libs") and "bf16" in name)
 CASES = {
@@ -62,13 +71,3 @@ CASES = {
     "gsm8k": Case("gsm8k", 8, _USUAL),
     "tools": Case("tools", 8, _USUAL),
 }
-MAX_TOKENS = 1024  # longer rows are left out of every case
-_AT_A_TIME = 5120  # padded tokens; more of them in one pass than a peer can hold in 24 GiB
-
-
-def micro_batch(batch: int, longest: int) -> int:
-    """How many examples a peer takes at a time: `batch` halved until they fit in memory."""
-    size = batch
-    while size > 1 and size % 2 == 0 and size * longest > _AT_A_TIME:
-        size //= 2
-    return size
