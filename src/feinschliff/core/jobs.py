@@ -55,7 +55,10 @@ class TrainSpec(Wire):
     seed: int = 0
     save_every_steps: int = Field(25, ge=1)  # rolling resume state between the epoch checkpoints
     sharding: Sharding = "none"  # several ranks, full fine-tuning: "full" keeps only a slice of the weights in each
-    budget_tokens: int = Field(8192, ge=64)  # tokens computed in one forward pass; bounds memory, not the result
+    # Tokens computed in one forward pass; bounds memory, not the result. "auto": as many as fit into the free memory.
+    budget_tokens: Annotated[int, Field(ge=64)] | Literal["auto"] = "auto"
+    # Decoder layers run again in the backward pass: a third slower, in a fraction of the memory. "auto": if needed.
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
 
     @model_validator(mode="after")
     def _sharded_as_a_whole(self) -> Self:
@@ -73,6 +76,8 @@ class Started(Wire):
     too_long_lines: tuple[int, ...] = ()  # 1-based lines of the training file, the first 20
     precision: str
     trainable_parameters: int
+    budget_tokens: int | None = None  # None: logs of earlier versions
+    gradient_checkpointing: bool = False
 
 
 class Step(Wire):

@@ -1,7 +1,7 @@
 """The training loop: supervised fine-tuning from a spec to a saved model, resumable at every saved step."""
 import resource
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,9 +10,11 @@ from feinschliff.core.chat import Rendered
 from feinschliff.core.jobs import Checkpoint, Finished, Hyperparameters, Started, Step, TrainSpec
 from feinschliff.data.render import Renderer
 from feinschliff.nn.model import fast_dtype
+from feinschliff.nn.recompute import recompute
 from feinschliff.train.batches import batch, steps_per_epoch
 from feinschliff.train.events import EventLog
 from feinschliff.train.examples import Loaded, load
+from feinschliff.train.memory import agreed, cut_for
 from feinschliff.train.model import Trainable
 from feinschliff.train.parallel import ALONE, Ranks, Sharded
 from feinschliff.train.schedule import learning_rate
@@ -43,6 +45,8 @@ def train(run_dir: Path, spec: TrainSpec, ranks: Ranks = ALONE) -> None:
         validation = load([run_dir / spec.validation_file], renderer, max_tokens).variants[0]
     torch.manual_seed(spec.seed)
     model = Trainable.make(spec, model_folder, _DTYPES[precision])
+    cut = saved.cut if saved else agreed(cut_for(model, data.variants, spec.hyperparameters.batch_size), ranks)
+    recompute(model.decoder.body, on=cut.recompute)
     if isinstance(ranks, Sharded):
         model.shard()
     optimizer = torch.optim.AdamW(
@@ -50,7 +54,7 @@ def train(run_dir: Path, spec: TrainSpec, ranks: Ranks = ALONE) -> None:
     )
     states.restore(model.parameters(), optimizer)
     model.after_update()
-    run = _Run(run_dir, spec, log, states, model, optimizer, data, validation, saved or Saved(0, precision, 0, 0.0), ranks)
+    run = _Run(run_dir, spec, log, states, model, optimizer, data, validation, saved or Saved(0, precision, 0, 0.0, cut), ranks)
     run.to_the_end()
 
 
@@ -89,13 +93,14 @@ class _Run:
             examples = batch(self.data.variants, step - 1, h.batch_size, self.spec.seed)
             result = optimizer_step(
                 self.model, self.optimizer, examples, rate=learning_rate(step, total, h),
-                max_grad_norm=h.max_grad_norm, budget_tokens=self.spec.budget_tokens, ranks=self.ranks,
+                max_grad_norm=h.max_grad_norm, budget_tokens=self.saved.cut.budget_tokens, ranks=self.ranks,
             )  # fmt: skip
             now = time.monotonic()
             eta = (now - started) / (step - before.step) * (total - step)
-            self.saved = Saved(
-                step, before.precision, self.saved.trained_tokens + result.trained_tokens, before.seconds + now - started
-            )
+            self.saved = replace(
+                before, step=step, trained_tokens=self.saved.trained_tokens + result.trained_tokens,
+                seconds=before.seconds + now - started,
+            )  # fmt: skip
             self.log.append(_step_event(step, total, self.per_epoch, h, result, now - t0, eta))
             self._save_if_due(step, total)
         self._finish(time.monotonic() - started + before.seconds)
@@ -107,13 +112,14 @@ class _Run:
                 total_steps=total, first_step=self.saved.step, n_examples=len(self.data.variants[0]),
                 n_too_long=len(self.data.too_long), too_long_lines=self.data.too_long[:20],
                 precision=self.saved.precision, trainable_parameters=n_trainable,
+                budget_tokens=self.saved.cut.budget_tokens, gradient_checkpointing=self.saved.cut.recompute,
             )
         )  # fmt: skip
 
     def _save_if_due(self, step: int, total: int) -> None:
         epoch_ends = step % self.per_epoch == 0
         if epoch_ends and self.validation:
-            self.log.append(validate(self.model, self.validation, step, self.spec.budget_tokens, self.ranks))
+            self.log.append(validate(self.model, self.validation, step, self.saved.cut.budget_tokens, self.ranks))
         if epoch_ends and step < total:
             path = self.run_dir / "checkpoints" / f"step-{step}"
             self._write_model(path)

@@ -13,11 +13,20 @@ from feinschliff.train.sharding import like, parted_state, whole_parameters, who
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """How steps are cut into micro-batches: chosen at a run's first start and kept, because it decides how sums are rounded."""
+
+    budget_tokens: int  # computed in one forward pass
+    recompute: bool  # decoder layers run again in the backward pass
+
+
+@dataclass(frozen=True, slots=True)
 class Saved:
     step: int
     precision: str
     trained_tokens: int
     seconds: float
+    cut: Cut = Cut(8192, recompute=False)
 
 
 class StateFolder:
@@ -42,6 +51,7 @@ class StateFolder:
             "precision": saved.precision,
             "trained_tokens": saved.trained_tokens,
             "seconds": saved.seconds,
+            "cut": (saved.cut.budget_tokens, saved.cut.recompute),
             "parameters": tensors,
             "optimizer": optimizer_state,
             "rng": torch.get_rng_state(),
@@ -57,7 +67,7 @@ class StateFolder:
         if path is None:
             return None
         state = torch.load(path, weights_only=True, mmap=True)
-        return Saved(state["step"], state["precision"], state["trained_tokens"], state["seconds"])
+        return Saved(state["step"], state["precision"], state["trained_tokens"], state["seconds"], Cut(*state["cut"]))
 
     @torch.no_grad()
     def restore(self, parameters: Mapping[str, Tensor], optimizer: Optimizer) -> None:

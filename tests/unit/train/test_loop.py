@@ -7,11 +7,15 @@ from transformers import AutoModelForCausalLM
 from feinschliff.core.chat import Rendered
 from feinschliff.core.errors import BadData, TrainingFailed
 from feinschliff.core.jobs import Checkpoint, Finished, Full, Hyperparameters, Started, Validation
+from feinschliff.data.render import Renderer
 from feinschliff.nn.attention import TreeAttend
 from feinschliff.nn.model import load
 from feinschliff.nn.tree import pack
+from feinschliff.train import memory
 from feinschliff.train.events import EventLog
+from feinschliff.train.examples import load as load_examples
 from feinschliff.train.loop import _Run, train
+from feinschliff.train.model import Trainable
 from tiny import make_tiny_model
 
 SHORT = Hyperparameters(n_epochs=1, batch_size=4, learning_rate=0.02)
@@ -74,6 +78,38 @@ def test_stopping_after_any_step_changes_nothing(tiny_model, tmp_path, monkeypat
     assert by_step == {s.step: s.train_loss for s in steps(whole)}
     (told,) = (e for e in events(cut) if isinstance(e, Finished))
     assert told.trained_tokens == sum(s.trained_tokens for s in steps(whole))
+
+
+def test_a_resumed_run_keeps_how_its_steps_were_cut(tiny_model, tmp_path, monkeypatch):
+    """Less memory is free on the second start, and yet the same sums are rounded in the same way."""
+    auto = {"budget_tokens": "auto", "gradient_checkpointing": "auto"}
+    whole, spec = make_run(tmp_path / "whole", tiny_model, **auto)
+    train(whole, spec)
+    assert [(e.budget_tokens, e.gradient_checkpointing) for e in events(whole) if isinstance(e, Started)] == [(8192, False)]
+    cut, spec = make_run(tmp_path / "cut", tiny_model, **auto)
+    with monkeypatch.context() as patch:
+        patch.setattr(_Run, "_finish", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            train(cut, spec)
+    for state in (cut / "state").glob("*.pt"):
+        assert torch.load(state, weights_only=True)["cut"] == (8192, False)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 0)
+    train(cut, spec)
+    assert result(cut) == result(whole)
+
+
+def test_layers_are_recomputed_where_memory_is_short(tiny_model, tmp_path, monkeypatch):
+    whole, spec = make_run(tmp_path / "whole", tiny_model)
+    train(whole, spec)
+    light, spec = make_run(tmp_path / "light", tiny_model, gradient_checkpointing="auto")
+    model = Trainable.make(spec, tiny_model, torch.float32)
+    examples = load_examples([light / "train.jsonl"], Renderer.of(tiny_model), 512).variants[0]
+    n_tokens = sum(sorted(len(e.tokens) for e in examples)[-4:])
+    costs = {on: memory.footprint(model, recomputed=on).needs(n_tokens, n_tokens) for on in (False, True)}
+    monkeypatch.setattr(memory, "available_bytes", lambda: int((costs[False] + costs[True]) / 2 / memory.SHARE))
+    train(light, spec)
+    assert next(e.gradient_checkpointing for e in events(light) if isinstance(e, Started))
+    assert result(light) == result(whole)
 
 
 def test_over_long_examples_are_counted_named_and_left_out(tiny_model, tmp_path):

@@ -1,0 +1,160 @@
+"""What a micro-batch costs in memory, and from that: how large it may be, and whether layers are recomputed.
+
+The costs of a forward and backward pass are measured on two small probe trees, not derived from a formula, so they hold
+for whatever layers the model has, however fused. Everything grows linearly with the tokens, phase by phase; the peak is
+the largest phase (a phase: from one layer's beginning to the next one's, forward and back).
+"""
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from feinschliff.core.chat import Rendered
+from feinschliff.core.errors import TrainingFailed
+from feinschliff.nn.recompute import layers, recompute
+from feinschliff.nn.tree import pack
+from feinschliff.train.available import available_bytes
+from feinschliff.train.live_bytes import phases
+from feinschliff.train.model import Trainable
+from feinschliff.train.parallel import Ranks
+from feinschliff.train.state import Cut
+
+MOST_TOKENS = 8192  # computed in one forward pass; larger passes are not faster
+SHARE = 0.8  # of the available memory; the rest is for the allocator's fragmentation, kernels' workspace, and others
+PROBE = 64  # tokens of the small probe; the large one has twice as many
+ROWS = 128  # trained rows of both: as many as a chunk of logits, so that those count as a constant
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Bytes at the peak of one phase: constant + per_token · T."""
+
+    constant: float
+    per_token: float
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes that training takes on top of the loaded weights.
+
+    `held_bytes` last as long as the run: gradients and AdamW's two moments, as large as the trained parameters each.
+    `per_row` is what a trained row adds beyond the first ROWS: its final state and that state's gradient.
+    """
+
+    held_bytes: int
+    phases: tuple[Phase, ...]
+    per_row: int
+
+    def needs(self, n_tokens: int, n_rows: int) -> int:
+        """Bytes for steps whose micro-batches have up to `n_tokens` computed tokens, `n_rows` of them trained."""
+        peak = max(p.constant + p.per_token * n_tokens for p in self.phases)
+        return self.held_bytes + int(peak) + self.per_row * max(0, n_rows - ROWS)
+
+    def fits(self, n_bytes: int) -> int:
+        """The most tokens, all of them trained, that `n_bytes` are enough for; 0: not one."""
+        lo, hi = 0, MOST_TOKENS
+        while lo < hi:
+            middle = (lo + hi + 1) // 2
+            lo, hi = (middle, hi) if self.needs(middle, middle) <= n_bytes else (lo, middle - 1)
+        return lo
+
+
+def held_bytes(model: Trainable) -> int:
+    """Gradients and AdamW's two moments: three times the trained parameters."""
+    return 3 * sum(p.numel() * p.element_size() for p in model.parameters().values())
+
+
+def footprint(model: Trainable, *, recomputed: bool) -> Footprint:
+    """Measure `model` by forward and backward passes of PROBE and 2 · PROBE tokens; nothing in it changes."""
+    parameters = list(model.parameters().values())
+    for p in parameters:
+        p.grad = torch.zeros_like(p)  # as it is from a step's second micro-batch on
+    recompute(model.decoder.body, on=recomputed)
+    try:
+        small, large = _probe(model, PROBE), _probe(model, 2 * PROBE)
+    finally:
+        recompute(model.decoder.body, on=False)
+        for p in parameters:
+            p.grad = None
+    wide = max(4, model.decoder.dtype.itemsize)  # of the residual stream
+    return Footprint(
+        held_bytes=held_bytes(model),
+        phases=tuple(Phase(2 * a - b, (b - a) / PROBE) for a, b in zip(small, large, strict=True)),
+        per_row=model.decoder.head.shape[1] * (wide + model.decoder.dtype.itemsize),
+    )
+
+
+def _probe(model: Trainable, n_tokens: int) -> list[int]:
+    """Peak bytes per phase for one branch of `n_tokens`, with ROWS trained rows (some rows twice)."""
+    vocabulary, n_trained = model.decoder.head.shape[0], PROBE
+    weights = [0.0] * (n_tokens + 1 - n_trained) + [1.0] * n_trained
+    packed = pack([Rendered([t % vocabulary for t in range(n_tokens + 1)], weights)])
+    rows_R, targets_R, weights_R = (x.repeat(ROWS // n_trained) for x in (packed.rows_R, packed.targets_R, packed.weights_R))
+    tree = replace(packed, rows_R=rows_R, targets_R=targets_R, weights_R=weights_R)
+    return phases(layers(model.decoder.body), lambda: model.loss(tree)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the spec says, and the data's sizes in tokens: of the longest example, and of the largest step."""
+
+    budget_tokens: int | Literal["auto"]
+    recompute: bool | Literal["auto"]
+    longest: int
+    step: int
+
+
+def cut_for(model: Trainable, variants: Sequence[Sequence[Rendered]], batch_size: int) -> Cut:
+    """How `model`'s spec is cut on this machine, now. `variants` are the training examples.
+
+    Nothing is measured where the spec leaves no choice, nor for weights that are going to be sharded. Raises TrainingFailed, with the numbers, where nothing fits.
+    """
+    spec = model.spec
+    lengths = [sorted(len(e.tokens) for e in variant)[-batch_size:] for variant in variants]
+    asked = Asked(
+        spec.budget_tokens, spec.gradient_checkpointing, longest=max(x[-1] for x in lengths), step=max(map(sum, lengths))
+    )
+    if asked.budget_tokens != "auto" and asked.recompute != "auto":
+        return Cut(asked.budget_tokens, asked.recompute)
+    if spec.sharding == "full":
+        return Cut(MOST_TOKENS if asked.budget_tokens == "auto" else asked.budget_tokens, asked.recompute is True)
+    available = available_bytes()
+    if held_bytes(model) > SHARE * available:  # the measurement itself would not fit
+        raise _too_large(held_bytes(model), held_bytes(model), 0, available, asked)
+    return choose(asked, lambda recomputed: footprint(model, recomputed=recomputed), available)
+
+
+def agreed(cut: Cut, ranks: Ranks) -> Cut:
+    """The first rank's cut."""
+    budget_tokens, recomputed = ranks.agreed(f"{cut.budget_tokens} {int(cut.recompute)}").split()
+    return Cut(int(budget_tokens), recomputed == "1")
+
+
+def choose(asked: Asked, footprint: Callable[[bool], Footprint], available: int) -> Cut:
+    """The largest micro-batches that fit into SHARE of `available` bytes; layers are recomputed if it can't be done without.
+
+    A budget that the user gives is kept. `footprint(recomputed)` is asked for the second way only where the first is too large.
+    Raises TrainingFailed, with the numbers, where not even one example fits, or not what the user gave.
+    """
+    usable = int(SHARE * available)
+    needed = asked.longest if asked.budget_tokens == "auto" else max(asked.longest, min(asked.budget_tokens, asked.step))
+    recomputed = asked.recompute is True
+    cost = footprint(recomputed)
+    if asked.recompute == "auto" and cost.needs(needed, needed) > usable:
+        recomputed = True
+        cost = footprint(recomputed)
+    if cost.needs(needed, needed) > usable:
+        raise _too_large(cost.needs(needed, needed), cost.held_bytes, cost.fits(usable), available, asked)
+    return Cut(cost.fits(usable) if asked.budget_tokens == "auto" else asked.budget_tokens, recomputed)
+
+
+def _too_large(needs: int, held: int, fits: int, available: int, asked: Asked) -> TrainingFailed:
+    ways = [f"max_tokens {fits}" if asked.longest > fits else f"budget_tokens {fits}"] if fits else []
+    ways += ['gradient_checkpointing "auto"'] if asked.recompute is False else []
+    return TrainingFailed(
+        f"Training does not fit into memory: it needs {needs / 1e9:.1f} GB besides the model, {held / 1e9:.1f} GB of it for "
+        f"gradients and optimizer, and {available / 1e9:.1f} GB are free, of which {SHARE:.0%} are used. "
+        f"The longest example has {asked.longest} tokens.",
+        hint=f"Try {', '.join([*ways, 'LoRA with a smaller rank', 'a smaller model'])}, or free memory.",
+    )
