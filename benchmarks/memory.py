@@ -19,10 +19,10 @@ from rich.table import Table
 from feinschliff.compose import device, model_folder
 from feinschliff.core.chat import Rendered
 from feinschliff.core.jobs import Full, Lora, TrainSpec
-from feinschliff.nn.recompute import recompute
 from feinschliff.train.available import give_back
-from feinschliff.train.memory import footprint
+from feinschliff.train.memory import apply, footprint
 from feinschliff.train.model import Trainable
+from feinschliff.train.state import Cut
 from feinschliff.train.step import optimizer_step
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +71,7 @@ def measure(method: str, precision: str, recomputed: bool, n_tokens: int) -> dic
     cost = footprint(model, recomputed=recomputed)
     seconds = time.perf_counter() - t0
     give_back()
-    recompute(model.decoder.body, on=recomputed)
+    apply(Cut(1 << 20, recomputed), model)
     optimizer = torch.optim.AdamW(list(model.parameters().values()), lr=0.0, fused=True)
     stem = list(range(256))
     examples = [

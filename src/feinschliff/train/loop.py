@@ -10,11 +10,10 @@ from feinschliff.core.chat import Rendered
 from feinschliff.core.jobs import Checkpoint, Finished, Hyperparameters, Started, Step, TrainSpec
 from feinschliff.data.render import Renderer
 from feinschliff.nn.model import fast_dtype
-from feinschliff.nn.recompute import recompute
+from feinschliff.train import memory
 from feinschliff.train.batches import batch, steps_per_epoch
 from feinschliff.train.events import EventLog
 from feinschliff.train.examples import Loaded, load
-from feinschliff.train.memory import agreed, cut_for
 from feinschliff.train.model import Trainable
 from feinschliff.train.parallel import ALONE, Ranks, Sharded
 from feinschliff.train.schedule import learning_rate
@@ -45,8 +44,8 @@ def train(run_dir: Path, spec: TrainSpec, ranks: Ranks = ALONE) -> None:
         validation = load([run_dir / spec.validation_file], renderer, max_tokens).variants[0]
     torch.manual_seed(spec.seed)
     model = Trainable.make(spec, model_folder, _DTYPES[precision])
-    cut = saved.cut if saved else agreed(cut_for(model, data.variants, spec.hyperparameters.batch_size), ranks)
-    recompute(model.decoder.body, on=cut.recompute)
+    cut = saved.cut if saved else memory.agreed(memory.cut_for(model, data.variants, spec.hyperparameters.batch_size), ranks)
+    memory.apply(cut, model)
     if isinstance(ranks, Sharded):
         model.shard()
     optimizer = torch.optim.AdamW(

@@ -2,7 +2,8 @@
 
 The costs of a forward and backward pass are measured on two small probe trees, not derived from a formula, so they hold
 for whatever layers the model has, however fused. Everything grows linearly with the tokens, phase by phase; the peak is
-the largest phase (a phase: from one layer's beginning to the next one's, forward and back).
+the largest phase (a phase: from one layer's beginning to the next one's, forward and back). Scores under a window or soft cap
+are bounded, not linear, and so overestimated: by less than a tenth for models of real width.
 """
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from feinschliff.core.chat import Rendered
 from feinschliff.core.errors import TrainingFailed
 from feinschliff.nn.recompute import layers, recompute
 from feinschliff.nn.tree import pack
-from feinschliff.train.available import available_bytes
+from feinschliff.train.available import available_bytes, map_large_blocks
 from feinschliff.train.live_bytes import phases
 from feinschliff.train.model import Trainable
 from feinschliff.train.parallel import Ranks
@@ -23,6 +24,10 @@ from feinschliff.train.state import Cut
 MOST_TOKENS = 8192  # computed in one forward pass; larger passes are not faster
 SHARE = 0.8  # of the available memory; the rest is for the allocator's fragmentation, kernels' workspace, and others
 PROBE = 64  # tokens of the small probe; the large one has twice as many
+WORKSPACE = 64_000_000  # bytes; of matrix products and generated code, whatever the size of a batch
+# Resident over live bytes. glibc's heap keeps holes between activations of many sizes (benchmarks/memory.py: 1.26 to 1.36);
+# with recomputed layers it would be 2 to 4, so there large blocks are mapped and unmapped one by one.
+SLACK = {False: 1.33, True: 1.05}
 ROWS = 128  # trained rows of both: as many as a chunk of logits, so that those count as a constant
 
 
@@ -45,11 +50,17 @@ class Footprint:
     held_bytes: int
     phases: tuple[Phase, ...]
     per_row: int
+    workspace: int = 0
+    slack: float = 1.0
+
+    def live(self, n_tokens: int, n_rows: int) -> int:
+        """Bytes of tensors at the peak of a micro-batch of `n_tokens` computed tokens, `n_rows` of them trained."""
+        peak = max(p.constant + p.per_token * n_tokens for p in self.phases)
+        return int(peak) + self.per_row * max(0, n_rows - ROWS)
 
     def needs(self, n_tokens: int, n_rows: int) -> int:
-        """Bytes for steps whose micro-batches have up to `n_tokens` computed tokens, `n_rows` of them trained."""
-        peak = max(p.constant + p.per_token * n_tokens for p in self.phases)
-        return self.held_bytes + int(peak) + self.per_row * max(0, n_rows - ROWS)
+        """Bytes of memory for steps whose micro-batches have up to `n_tokens` computed tokens, `n_rows` of them trained."""
+        return self.held_bytes + self.workspace + int(self.slack * self.live(n_tokens, n_rows))
 
     def fits(self, n_bytes: int) -> int:
         """The most tokens, all of them trained, that `n_bytes` are enough for; 0: not one."""
@@ -82,6 +93,8 @@ def footprint(model: Trainable, *, recomputed: bool) -> Footprint:
         held_bytes=held_bytes(model),
         phases=tuple(Phase(2 * a - b, (b - a) / PROBE) for a, b in zip(small, large, strict=True)),
         per_row=model.decoder.head.shape[1] * (wide + model.decoder.dtype.itemsize),
+        workspace=WORKSPACE,
+        slack=SLACK[recomputed],
     )
 
 
@@ -123,6 +136,13 @@ def cut_for(model: Trainable, variants: Sequence[Sequence[Rendered]], batch_size
     if held_bytes(model) > SHARE * available:  # the measurement itself would not fit
         raise _too_large(held_bytes(model), held_bytes(model), 0, available, asked)
     return choose(asked, lambda recomputed: footprint(model, recomputed=recomputed), available)
+
+
+def apply(cut: Cut, model: Trainable) -> None:
+    """Make `model` recompute its layers, or not, and the heap fit for it."""
+    recompute(model.decoder.body, on=cut.recompute)
+    if cut.recompute:
+        map_large_blocks()
 
 
 def agreed(cut: Cut, ranks: Ranks) -> Cut:
