@@ -1,14 +1,121 @@
-"""A linear layer whose frozen weight and low-rank adapter are one matrix product.
+"""Linear layers whose frozen weights and low-rank adapters are one matrix product.
 
 [x, x·Aᵀ] · [W | s·B]ᵀ = W·x + s·B·A·x. Base and adapter are summed before rounding to bfloat16, which keeps training
 in bf16 within 0.3 % of fp32 (adding a separately rounded adapter output costs about one step of progress).
+
+Layers that read the same input (query, key and value; gate and up) are stacked into one such product.
 """
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
+
+Grads = list[Tensor]  # of A₁, B₁, A₂, B₂ …, in the order of Product.parameters()
+
+
+class Product:
+    """One matrix product for `members`: E = K + R wide, [W₁ | s·B₁ 0 …; W₂ | 0 s·B₂ …].
+
+    K is the input width, N the stacked output width, R the sum of the adapters' ranks.
+    """
+
+    def __init__(self, members: Sequence["Projection"], weight_NK: Tensor, bias_N: Tensor | None) -> None:
+        self.members = tuple(members)
+        self.n_in = weight_NK.shape[1]
+        self.bias_N = bias_N
+        self.extended_NE = weight_NK
+        self.low_RK: Tensor | None = None  # the stacked A, in the products' type
+        ends = torch.tensor([m.out_features for m in members]).cumsum(0).tolist()
+        self.rows = [slice(end - m.out_features, end) for m, end in zip(members, ends, strict=True)]
+
+    @classmethod
+    def join(cls, members: Sequence["Projection"]) -> "Product":
+        """Stack members that were alone until now; from here on they share this product's storage."""
+        biases = [m.bias for m in members]
+        zeros = [m.weight.new_zeros(m.out_features) for m in members]
+        bias = None if all(b is None for b in biases) else torch.cat([z if b is None else b for b, z in zip(biases, zeros, strict=True)])
+        joined = cls(members, torch.cat([m.weight for m in members]), bias)
+        for member in members:
+            member.product = joined
+        joined.rebuild()
+        return joined
+
+    def weight(self, member: "Projection") -> Tensor:
+        """(out, in), a member's base weight alone."""
+        return self.extended_NE[self.rows[self.members.index(member)], : self.n_in]
+
+    def rebuild(self) -> None:
+        """After adapters came, went or changed their rank."""
+        ranks = [m.lora_A.shape[0] for m in self.members if m.lora_A is not None]
+        base = self.extended_NE[:, : self.n_in]
+        if not ranks:
+            self.low_RK, self.extended_NE = None, base.contiguous()
+            return
+        self.low_RK = base.new_empty(sum(ranks), self.n_in)
+        self.extended_NE = torch.cat([base, base.new_zeros(base.shape[0], sum(ranks))], 1)
+        self.refresh()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """After an optimizer step: bring A and s·B, in the products' type, to their places."""
+        for member, rows, columns in self._adapted():
+            assert self.low_RK is not None and member.lora_A is not None and member.lora_B is not None
+            self.low_RK[columns] = member.lora_A.to(self.low_RK.dtype)
+            self.extended_NE[rows, self.n_in + columns.start : self.n_in + columns.stop] = member.lora_B * member.scale
+
+    def parameters(self) -> list[Tensor]:
+        """A₁, B₁, A₂, B₂ … of the members that have adapters."""
+        return [p for m, _, _ in self._adapted() for p in (m.lora_A, m.lora_B) if p is not None]
+
+    def room(self, n_rows: int) -> Tensor:
+        """An empty (T, E): whoever makes the input may write it into the first K columns and save a copy."""
+        return self.extended_NE.new_empty(n_rows, self.extended_NE.shape[1])
+
+    def widen(self, x_TK: Tensor) -> Tensor:
+        """[x, x·Aᵀ], or x itself where there is no adapter."""
+        if self.low_RK is None:
+            return x_TK.to(self.extended_NE.dtype)
+        both_TE = self.room(x_TK.shape[0])
+        both_TE[:, : self.n_in] = x_TK
+        return self.fill(both_TE)
+
+    def fill(self, both_TE: Tensor) -> Tensor:
+        """Complete `room` once the input stands in it."""
+        if self.low_RK is not None:
+            both_TE[:, self.n_in :] = F.linear(both_TE[:, : self.n_in], self.low_RK)
+        return both_TE
+
+    def __call__(self, both_TE: Tensor) -> Tensor:
+        """(T, E) → (T, N)."""
+        return F.linear(both_TE, self.extended_NE, self.bias_N)
+
+    def backward(self, dy_TN: Tensor, both_TE: Tensor, *, need_dx: bool = True) -> tuple[Tensor | None, Grads]:
+        """Gradients of the input (T, K) and of `parameters()`; the frozen weight gets none."""
+        if self.low_RK is None:
+            return (dy_TN @ self.extended_NE if need_dx else None), []
+        K = self.n_in
+        d_both = dy_TN @ self.extended_NE if need_dx else None  # the products with W and with s·B in one
+        d_low = (dy_TN @ self.extended_NE[:, K:] if d_both is None else d_both[:, K:]).contiguous()
+        dx = None if d_both is None else torch.addmm(d_both[:, :K], d_low, self.low_RK)
+        da_RK = d_low.t() @ both_TE[:, :K]
+        grads: Grads = []
+        for member, rows, columns in self._adapted():
+            db = dy_TN[:, rows].t() @ both_TE[:, K + columns.start : K + columns.stop]
+            grads += [da_RK[columns].to(member.master), db.to(member.master).mul_(member.scale)]
+        return dx, grads
+
+    def _adapted(self) -> list[tuple["Projection", slice, slice]]:
+        """Members with an adapter, their rows of W, and their columns of the stacked A and B."""
+        found, start = [], 0
+        for member, rows in zip(self.members, self.rows, strict=True):
+            if member.lora_A is not None:
+                rank = member.lora_A.shape[0]
+                found.append((member, rows, slice(start, start + rank)))
+                start += rank
+        return found
 
 
 class Projection(nn.Module):
@@ -20,17 +127,22 @@ class Projection(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
+        self.master = torch.float64 if dtype == torch.float64 else torch.float32
         self.out_features, self.in_features = weight.shape
-        self._extended = weight.detach().to(dtype)  # [W | s·B] once there is an adapter
-        self._bias = None if bias is None else bias.detach().to(dtype)
         self.lora_A: nn.Parameter | None = None
         self.lora_B: nn.Parameter | None = None
         self.scale = 1.0
+        self.product = Product([self], weight.detach().to(dtype), None if bias is None else bias.detach().to(dtype))
 
     @property
     def weight(self) -> Tensor:
         """(out, in), the base weight alone."""
-        return self._extended[:, : self.in_features]
+        return self.product.weight(self)
+
+    @property
+    def bias(self) -> Tensor | None:
+        product = self.product
+        return None if product.bias_N is None else product.bias_N[product.rows[product.members.index(self)]]
 
     def add_adapter(self, rank: int, scale: float, generator: torch.Generator) -> None:
         """Kaiming-uniform A and zero B, as PEFT does: the first forward pass is the base model's."""
@@ -40,60 +152,44 @@ class Projection(nn.Module):
 
     def set_adapter(self, a: Tensor, b: Tensor, scale: float) -> None:
         """Put the adapter (rank, in), (out, rank) in, replacing any other."""
-        master = torch.float64 if self.dtype == torch.float64 else torch.float32
-        self.lora_A = nn.Parameter(a.to(master))
-        self.lora_B = nn.Parameter(b.to(master))
+        self.lora_A = nn.Parameter(a.to(self.master))
+        self.lora_B = nn.Parameter(b.to(self.master))
         self.scale = scale
-        self._extended = torch.cat([self.weight, (b * scale).to(self.dtype)], 1)
+        self.product.rebuild()
 
     def drop_adapter(self) -> None:
         """Back to the base weight."""
         self.lora_A = self.lora_B = None
-        self._extended = self.weight.contiguous()
+        self.product.rebuild()
 
-    @torch.no_grad()
     def refresh(self) -> None:
-        """After an optimizer step: bring s·B into the extended matrix."""
-        if self.lora_B is not None:
-            self._extended[:, self.in_features :] = (self.lora_B * self.scale).to(self.dtype)
+        """After an optimizer step."""
+        self.product.refresh()
 
     @override
     def forward(self, x: Tensor) -> Tensor:
-        x = x.to(self.dtype)
-        if self.lora_A is None or self.lora_B is None:
-            return F.linear(x, self._extended, self._bias)
-        y: Tensor = _Adapted.apply(x, self._extended, self._bias, self.lora_A, self.lora_B, self.scale)
-        return y
-
-
-class _Adapted(torch.autograd.Function):
-    """y = [x, x·Aᵀ]·Wextᵀ + bias; gradients for x, A and B only."""
-
-    @staticmethod
-    @override
-    def forward(ctx: Any, x: Tensor, extended: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
+        """(…, in) → (…, out); only for a projection that is alone in its product."""
         flat = x.flatten(0, -2)
-        a_low = a.to(x.dtype)
-        both = torch.cat([flat, F.linear(flat, a_low)], 1)
-        ctx.save_for_backward(both, extended, a_low)
-        ctx.scale = scale
-        return F.linear(both, extended, bias).view(*x.shape[:-1], -1)
+        y: Tensor = _Multiply.apply(flat, self.product, *self.product.parameters())
+        return y.view(*x.shape[:-1], -1)
+
+
+class _Multiply(torch.autograd.Function):
+    """One product as a layer of its own."""
 
     @staticmethod
     @override
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
-        both, extended, a_low = ctx.saved_tensors
-        n_in = a_low.shape[1]
-        flat = dy.flatten(0, -2)
-        d_both = flat @ extended  # the products with W and with s·B in one
-        d_low = d_both[:, n_in:].contiguous()
-        da = d_low.t() @ both[:, :n_in]
-        db = (flat.t() @ both[:, n_in:]).mul_(ctx.scale)
-        dx = None
-        if ctx.needs_input_grad[0]:
-            dx = torch.addmm(d_both[:, :n_in], d_low, a_low).view(*dy.shape[:-1], n_in)
-        master = torch.float64 if dy.dtype == torch.float64 else torch.float32
-        return dx, None, None, da.to(master), db.to(master), None
+    def forward(ctx: Any, x_TK: Tensor, product: Product, *_: Tensor) -> Tensor:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
+        both_TE = product.widen(x_TK)
+        ctx.save_for_backward(both_TE)
+        ctx.product = product
+        return product(both_TE)
+
+    @staticmethod
+    @override
+    def backward(ctx: Any, dy_TN: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
+        dx, grads = ctx.product.backward(dy_TN, *ctx.saved_tensors, need_dx=ctx.needs_input_grad[0])
+        return dx, None, *grads
 
 
 class CastLinear(nn.Module):

@@ -9,9 +9,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from feinschliff.core.errors import ModelUnavailable
-from feinschliff.nn import attention, norm
+from feinschliff.nn import attention, fused
 from feinschliff.nn.attention import Attend
-from feinschliff.nn.linear import CastLinear, Projection
+from feinschliff.nn.linear import Projection
+from feinschliff.nn.swap import swap
 
 
 @dataclass(slots=True)
@@ -47,8 +48,10 @@ class Decoder:
                 yield f"model.{name}", module
 
 
-def load(folder: Path, *, dtype: torch.dtype, trainable: bool) -> Decoder:
+def load(folder: Path, *, dtype: torch.dtype, trainable: bool, fast: bool = True) -> Decoder:
     """Load a model folder. `trainable`: all weights (full fine-tuning); otherwise all frozen, ready for adapters.
+
+    `fast=False` keeps the family's own layers where fused ones would give the same, for comparison.
 
     Raises ModelUnavailable where the folder is not one that transformers can read as a causal language model.
     """
@@ -62,7 +65,10 @@ def load(folder: Path, *, dtype: torch.dtype, trainable: bool) -> Decoder:
     except (OSError, ValueError) as error:
         raise ModelUnavailable(f"{folder} cannot be loaded: {error}", hint="Is it a complete model folder?") from error
     model.requires_grad_(trainable)
-    _replace(model.base_model, dtype, trainable=trainable)
+    shapes = None if trainable or not fast else fused.observe(model.base_model)
+    swap(model.base_model, dtype, trainable=trainable)
+    if shapes:
+        fused.fuse(model.base_model, shapes)
     output = model.get_output_embeddings()
     assert isinstance(output, nn.Linear)  # every causal language model has one
     head = output.weight
@@ -73,19 +79,6 @@ def load(folder: Path, *, dtype: torch.dtype, trainable: bool) -> Decoder:
         softcap=getattr(model.config, "final_logit_softcapping", None),
         window=getattr(model.config, "sliding_window", None) if getattr(model.config, "use_sliding_window", True) else None,
     )
-
-
-def _replace(body: nn.Module, dtype: torch.dtype, *, trainable: bool) -> None:
-    """Swap linear layers (and, when frozen, RMSNorms) for ours."""
-    for name, module in list(body.named_modules()):
-        replacement: nn.Module | None = None
-        if type(module) is nn.Linear:
-            replacement = (CastLinear if trainable else Projection)(module.weight, module.bias, dtype)
-        elif not trainable:
-            replacement = norm.like(module, dtype)
-        if replacement is not None:
-            parent, _, leaf = name.rpartition(".")
-            setattr(body.get_submodule(parent), leaf, replacement)
 
 
 def fast_dtype() -> torch.dtype:

@@ -30,19 +30,30 @@ class _RmsNorm(torch.autograd.Function):
     @staticmethod
     @override
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
-        wide = x.to(weight.dtype)
-        rstd = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        y, rstd = normalise(x, weight, eps)
         ctx.save_for_backward(x, weight, rstd)
-        return (wide * rstd).mul_(weight).to(dtype)
+        return y.to(dtype)
 
     @staticmethod
     @override
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None, None]:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
         x, weight, rstd = ctx.saved_tensors
-        g = dy.to(weight.dtype) * weight
-        wide = x.to(weight.dtype)
-        dot = (g * wide).mean(-1, keepdim=True)
-        return g.sub_(wide * (dot * rstd.square())).mul_(rstd).to(x.dtype), None, None, None
+        return normalise_backward(dy, x, weight, rstd).to(x.dtype), None, None, None
+
+
+def normalise(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """x (…, D) in any type → x / rms(x) · weight in the weight's type, and 1 / rms(x) (…, 1) for the backward pass."""
+    wide = x.to(weight.dtype)
+    rstd = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    return (wide * rstd).mul_(weight), rstd
+
+
+def normalise_backward(dy: Tensor, x: Tensor, weight: Tensor, rstd: Tensor) -> Tensor:
+    """Gradient of x, in the weight's type."""
+    g = dy.to(weight.dtype) * weight
+    wide = x.to(weight.dtype)
+    dot = (g * wide).mean(-1, keepdim=True)
+    return g.sub_(wide * (dot * rstd.square())).mul_(rstd)
 
 
 def like(module: nn.Module, dtype: torch.dtype) -> RmsNorm | None:

@@ -1,0 +1,245 @@
+"""A faster decoder layer for the Llama-shaped families (Llama, SmolLM2, Mistral, Qwen 2, Phi-3), equal in result.
+
+Half of a plain layer's time outside the matrix products goes into reading and writing activations: normalising, rotating,
+gating, adding. Here each half of a layer is one or two functions with hand-written backward passes that
+
+- multiply query, key and value (gate and up) in one product over one input (nn.linear.Product),
+- write a product's input straight into the place the product reads it from,
+- add to the float32 residual once, and keep only what the backward pass cannot cheaply make again.
+
+`fuse` looks at structure, not at names of families, and keeps the plain layer unless both give the same numbers.
+"""
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from typing_extensions import override
+
+from feinschliff.core.chat import Rendered
+from feinschliff.nn.attention import Attend, TreeAttend
+from feinschliff.nn.linear import Product
+from feinschliff.nn.norm import normalise, normalise_backward
+from feinschliff.nn.swap import swap
+from feinschliff.nn.tree import Packed, pack
+
+PROBE = 8  # tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a plain layer was seen to ask of its attention."""
+
+    scale: float
+    window: int | None
+
+
+class FusedLayer(nn.Module):
+    """Takes over the submodules of a plain layer, so that parameters keep their names."""
+
+    def __init__(self, layer: nn.Module, shape: Shape) -> None:
+        super().__init__()
+        self._shape = shape
+        self.self_attn, self.mlp = layer.self_attn, layer.mlp
+        self.input_layernorm, self.post_attention_layernorm = layer.input_layernorm, layer.post_attention_layernorm
+        self._qkv = _product(self.self_attn, ("qkv_proj",), ("q_proj", "k_proj", "v_proj"))
+        self._gate_up = _product(self.mlp, ("gate_up_proj",), ("gate_proj", "up_proj"))
+        self._out, self._down = self.self_attn.o_proj.product, self.mlp.down_proj.product
+        self._head_dim: int = self.self_attn.head_dim
+        self._n_heads = self.self_attn.o_proj.in_features // self._head_dim
+
+    @override
+    def forward(
+        self, hidden_states: Tensor, *, position_embeddings: tuple[Tensor, Tensor], attend: Attend, **_: object
+    ) -> Tensor:
+        """(1, T, D) → (1, T, D), float32."""
+        x = hidden_states[0]
+        cos, sin = (e[0, :, None, : self._head_dim // 2] for e in position_embeddings)
+        norm = self.input_layernorm
+        q, k, v = _Enter.apply(
+            x, norm.weight, norm.eps, self._qkv, cos, sin, self._n_heads, self._head_dim, *self._qkv.parameters()
+        )
+        heads = attend(
+            self.self_attn.layer_idx, *(h.transpose(0, 1) for h in (q, k, v)),
+            scale=self._shape.scale, window=self._shape.window, softcap=None,
+        )  # fmt: skip
+        x = _Leave.apply(x, heads.flatten(1), self._out, *self._out.parameters())
+        norm = self.post_attention_layernorm
+        parameters = *self._gate_up.parameters(), *self._down.parameters()
+        x = _GatedMlp.apply(x, norm.weight, norm.eps, self._gate_up, self._down, *parameters)
+        return x[None]
+
+
+class _Enter(torch.autograd.Function):
+    """x (T, D) → normalised, multiplied, rotated: q (T, H, d), k and v (T, Hk, d)."""
+
+    @staticmethod
+    @override
+    def forward(  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
+        ctx: Any, x: Tensor, weight: Tensor, eps: float, product: Product, cos: Tensor, sin: Tensor, n_heads: int, head_dim: int, *_: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        both, rstd = _normalised_input(x, weight, eps, product)
+        qkv = product(both).view(x.shape[0], -1, head_dim)
+        n_keys = (qkv.shape[1] - n_heads) // 2
+        ctx.save_for_backward(x, weight, rstd, both, cos, sin)
+        ctx.product = product
+        rotated = rotate(qkv[:, : n_heads + n_keys], cos, sin)
+        return rotated[:, :n_heads], rotated[:, n_heads:], qkv[:, n_heads + n_keys :]
+
+    @staticmethod
+    @override
+    def backward(ctx: Any, dq: Tensor, dk: Tensor, dv: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
+        x, weight, rstd, both, cos, sin = ctx.saved_tensors
+        n_heads, n_keys = dq.shape[1], dk.shape[1]
+        d_qkv = dq.new_empty(dq.shape[0], n_heads + 2 * n_keys, dq.shape[2])
+        rotate(dq, cos, -sin, out=d_qkv[:, :n_heads])
+        rotate(dk, cos, -sin, out=d_qkv[:, n_heads : n_heads + n_keys])
+        d_qkv[:, n_heads + n_keys :] = dv
+        dy, grads = ctx.product.backward(d_qkv.flatten(1), both, need_dx=ctx.needs_input_grad[0])
+        dx = None if dy is None else normalise_backward(dy, x, weight, rstd)
+        return dx, None, None, None, None, None, None, None, *grads
+
+
+class _Leave(torch.autograd.Function):
+    """x (T, D) + product of the attended heads (T, H·d)."""
+
+    @staticmethod
+    @override
+    def forward(ctx: Any, x: Tensor, heads: Tensor, product: Product, *_: Tensor) -> Tensor:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
+        both = product.widen(heads)
+        ctx.save_for_backward(both)
+        ctx.product = product
+        return x + product(both)
+
+    @staticmethod
+    @override
+    def backward(ctx: Any, dx: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
+        (both,) = ctx.saved_tensors
+        d_heads, grads = ctx.product.backward(dx.to(both.dtype), both)
+        return dx, d_heads, None, *grads
+
+
+class _GatedMlp(torch.autograd.Function):
+    """x (T, D) + down(silu(gate(y)) · up(y)), y = normalised x."""
+
+    @staticmethod
+    @override
+    def forward(  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
+        ctx: Any, x: Tensor, weight: Tensor, eps: float, gate_up: Product, down: Product, *_: Tensor
+    ) -> Tensor:
+        both, rstd = _normalised_input(x, weight, eps, gate_up)
+        gate, up = gate_up(both).chunk(2, 1)
+        wide = down.room(x.shape[0])
+        torch.mul(F.silu(gate), up, out=wide[:, : down.n_in])
+        down.fill(wide)
+        low = wide[:, down.n_in :].contiguous()  # the gated product itself is made again in the backward pass
+        ctx.save_for_backward(x, weight, rstd, both, gate, up, low)
+        ctx.gate_up, ctx.down = gate_up, down
+        return x + down(wide)
+
+    @staticmethod
+    @override
+    def backward(ctx: Any, dx_out: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
+        x, weight, rstd, both, gate, up, low = ctx.saved_tensors
+        gate_up: Product = ctx.gate_up
+        down: Product = ctx.down
+        active = F.silu(gate)
+        wide = torch.cat([active * up, low], 1)
+        d_hidden, down_grads = down.backward(dx_out.to(both.dtype), wide)
+        assert d_hidden is not None
+        d_both = torch.empty(x.shape[0], 2 * gate.shape[1], dtype=gate.dtype)
+        d_gate, d_up = d_both.chunk(2, 1)
+        torch.mul(d_hidden, active, out=d_up)
+        torch.ops.aten.silu_backward.grad_input(d_hidden.mul_(up), gate, grad_input=d_gate)
+        dy, grads = gate_up.backward(d_both, both)
+        assert dy is not None
+        dx = normalise_backward(dy, x, weight, rstd).add_(dx_out)
+        return dx, None, None, None, None, *grads, *down_grads
+
+
+def _normalised_input(x: Tensor, weight: Tensor, eps: float, product: Product) -> tuple[Tensor, Tensor]:
+    both = product.room(x.shape[0])
+    y, rstd = normalise(x, weight, eps)
+    both[:, : product.n_in] = y
+    return product.fill(both), rstd
+
+
+def rotate(x_THd: Tensor, cos_T1h: Tensor, sin_T1h: Tensor, out: Tensor | None = None) -> Tensor:
+    """Rotary position embedding (Su et al. 2021, arXiv 2104.09864), halves paired; h = d/2. The backward is that of -sin."""
+    out = torch.empty_like(x_THd) if out is None else out
+    first, second = x_THd.to(cos_T1h.dtype).chunk(2, -1)
+    half = first.shape[-1]
+    out[..., :half] = (first * cos_T1h).addcmul_(second, sin_T1h, value=-1)
+    out[..., half:] = (second * cos_T1h).addcmul_(first, sin_T1h)
+    return out
+
+
+def _product(module: nn.Module, whole: tuple[str], parts: tuple[str, ...]) -> Product:
+    """The product of `whole`, where the family stores it stacked already (Phi-3), else of `parts`."""
+    if hasattr(module, whole[0]):
+        product: Product = getattr(module, whole[0]).product
+        return product
+    return Product.join([getattr(module, name) for name in parts])
+
+
+def observe(body: nn.Module) -> list[Shape] | None:
+    """The shapes of a plain decoder's layers, or None where a fused layer would not do the same.
+
+    Runs a few tokens through the plain model, and through a fused copy of its first layer: what is equal is decided by
+    numbers, not by the names of families.
+    """
+    layers = getattr(body, "layers", None)
+    if not isinstance(layers, nn.ModuleList) or not all(_fits(layer) for layer in layers):
+        return None
+    watch = _Watch(pack([Rendered(list(range(PROBE)), [0.0] * (PROBE - 1) + [1.0])]))
+    seen: list[tuple[Tensor, dict[str, Any], Tensor]] = []
+    hook = layers[0].register_forward_hook(lambda _, args, kwargs, out: seen.append((args[0], kwargs, out)), with_kwargs=True)
+    try:
+        with torch.no_grad():
+            packed = watch.tree.packed
+            body(input_ids=packed.tokens_T[None], position_ids=packed.positions_T[None], use_cache=False, attend=watch)
+    finally:
+        hook.remove()
+    (x, kwargs, wanted), asked = seen[0], list(watch.asked)
+    if any(softcap is not None for _, softcap in asked):
+        return None
+    shapes = [shape for shape, _ in asked]
+    layer = copy.deepcopy(layers[0])
+    swap(layer, x.dtype, trainable=False)
+    with torch.no_grad():
+        ours = FusedLayer(layer, shapes[0])(x, **kwargs)
+    close = torch.allclose(ours, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+    return shapes if close else None
+
+
+def fuse(body: nn.Module, shapes: Sequence[Shape]) -> None:
+    """Put fused layers in place of the plain ones of `body`, whose linear layers and norms are ours already."""
+    layers = body.layers
+    assert isinstance(layers, nn.ModuleList)
+    for i, shape in enumerate(shapes):
+        layers[i] = FusedLayer(layers[i], shape)
+
+
+class _Watch:
+    """Attends over the probe, and notes what each layer asked for."""
+
+    def __init__(self, packed: Packed) -> None:
+        self.tree = TreeAttend(packed)
+        self.asked: list[tuple[Shape, float | None]] = []
+
+    def __call__(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None, softcap: float | None
+    ) -> Tensor:
+        self.asked.append((Shape(scale, window), softcap))
+        return self.tree(layer, q, k, v, scale=scale, window=window, softcap=softcap)
+
+
+def _fits(layer: nn.Module) -> bool:
+    """Exactly two norms, an attention of q, k, v (or qkv) and o, and a gated MLP; nothing else that has weights."""
+    stacked = {"self_attn.qkv_proj", "mlp.gate_up_proj"}
+    parts = {f"self_attn.{x}_proj" for x in "qkv"} | {"mlp.gate_proj", "mlp.up_proj"}
+    common = {"self_attn.o_proj", "mlp.down_proj", "input_layernorm", "post_attention_layernorm"}
+    return {name.rpartition(".")[0] for name, _ in layer.named_parameters()} in (stacked | common, parts | common)
