@@ -16,13 +16,12 @@ from torch.autograd.function import FunctionCtx
 from transformers import AttentionInterface
 from typing_extensions import override
 
+from feinschliff.nn.attention_gradient import attention_gradient
 from feinschliff.nn.tree import Packed
 from feinschliff.nn.windowed import Plan, windowed
 
 NAME = "feinschliff"
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-SHORT = 256  # tokens; nodes up to this long take the plain backward pass
 _NEVER = 1e30  # log-sum-exp of padding: exp(score - it) is 0
 
 
@@ -163,14 +162,14 @@ class _TreeAttention(torch.autograd.Function):
             if batch.real is not None:
                 _silence_padding(d_here, lse_BHL, batch)
             here = _gather(q, batch), _gather(k, batch), _gather(v, batch), _gather(out, batch)
-            grads = _backward(d_here, *here, lse_BHL, ctx.scale, causal=True)
+            grads = attention_gradient(d_here, *here, lse_BHL, ctx.scale, causal=True)
             for total, grad in zip((dq, dk, dv), grads, strict=True):
                 total.index_copy_(0, batch.rows, _scatter(grad, batch))
         Hk = k.shape[1]
         for node in tree.inner:
             below, own = slice(node.end, node.subtree_end), slice(node.start, node.end)
             lse = _fold(lse_TH[below][..., None], Hk)[..., 0].contiguous()
-            gq, gk, gv = _backward(
+            gq, gk, gv = attention_gradient(
                 _fold(d_out[below], Hk), _fold(q[below], Hk), _heads(k[own]), _heads(v[own]), _fold(out[below], Hk), lse,
                 ctx.scale, causal=False,
             )  # fmt: skip
@@ -178,37 +177,6 @@ class _TreeAttention(torch.autograd.Function):
             dk[own] += gk[0].transpose(0, 1)
             dv[own] += gv[0].transpose(0, 1)
         return dq, dk, dv, None, None
-
-
-def _backward(
-    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse_BHL: Tensor, scale: float, *, causal: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q (B, H, L, d) and of k and v (B, Hk, P, d), by the flash kernel or, for few keys, by plain products."""
-    if k.shape[2] > SHORT:
-        grads: tuple[Tensor, Tensor, Tensor] = _flash_backward(d_out, q, k, v, out, lse_BHL, 0.0, causal, scale=scale)
-        return grads
-    return _short_backward(d_out, q, k, v, out, lse_BHL, scale, causal=causal)
-
-
-def _short_backward(
-    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse_BHL: Tensor, scale: float, *, causal: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The same gradient (Dao et al. 2022, arXiv 2205.14135, algorithm 4) by plain batched products.
-
-    For few keys the whole score matrix stays near the cache, and the flash kernel's blocking costs three times as much.
-    """
-    B, H, L, d = q.shape
-    Hk = k.shape[1]
-    q, d_out, out = (x.reshape(B, Hk, H // Hk * L, d) for x in (q, d_out, out))
-    wide = lse_BHL.dtype
-    p = (q @ k.transpose(2, 3)).to(wide).mul_(scale).sub_(lse_BHL.reshape(B, Hk, H // Hk * L, 1))
-    if causal:
-        p.masked_fill_(torch.ones(L, L, dtype=torch.bool).triu(1).repeat(H // Hk, 1), float("-inf"))
-    p.exp_()
-    delta = (d_out.to(wide) * out).sum(-1, keepdim=True)
-    ds = (d_out @ v.transpose(2, 3)).to(wide).sub_(delta).mul_(p).mul_(scale).to(q.dtype)
-    dv = p.to(q.dtype).transpose(2, 3) @ d_out
-    return (ds @ k).view(B, H, L, d), ds.transpose(2, 3) @ q, dv
 
 
 def _gather(x_THd: Tensor, batch: CausalBatch) -> Tensor:

@@ -51,20 +51,6 @@ def test_window_and_softcap(examples, window, softcap):
     torch.testing.assert_close(ours, by_mask(q, k, v, packed, 0.3, window, softcap), rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("short", [0, 10_000])
-def test_long_and_short_backward_are_the_same_gradient(monkeypatch, short):
-    """SHORT 0: the flash kernel's backward everywhere; 10,000: plain products everywhere."""
-    monkeypatch.setattr(attention, "SHORT", short)
-    prefix = list(range(5, 300))
-    examples = [Rendered([*prefix, *range(i, i + 20 + i)], [0.0] * 290 + [1.0] * (25 + i)) for i in range(5)]
-    packed = pack(examples)
-    assert len(packed.nodes) > 5
-    q, k, v = (heads(len(packed), n, 16, seed) for seed, n in enumerate((4, 2, 2)))
-    ours = TreeAttend(packed)(0, q, k, v, scale=0.25, window=None, softcap=None)
-    for mine, theirs in zip(gradients(ours, q, k, v), gradients(by_mask(q, k, v, packed, 0.25), q, k, v), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
-
-
 def test_bfloat16_merges_unrounded_parts():
     """Partial results are added in float32, so parts cost no more than one rounding (2⁻⁸) of the whole."""
     prefix = list(range(5, 200))

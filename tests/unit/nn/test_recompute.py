@@ -3,6 +3,7 @@ import torch
 
 from feinschliff.core.chat import Rendered
 from feinschliff.core.jobs import Full, Lora, TrainSpec
+from feinschliff.nn.model import load
 from feinschliff.nn.recompute import layers, recompute
 from feinschliff.nn.tree import pack
 from feinschliff.train.model import Trainable
@@ -47,8 +48,8 @@ def test_same_loss_and_gradients_to_the_bit_for_fewer_bytes(family, method, dtyp
 
 
 def test_layers_are_found_by_their_kind_where_the_model_names_them_otherwise(tiny_model):
-    model = Trainable.make(TrainSpec(model=str(tiny_model), train_files=("unused",)), tiny_model, torch.float32)
+    body = load(tiny_model, dtype=torch.float32, trainable=False, fast=False).body
     outer = torch.nn.Module()
-    outer.blocks = torch.nn.ModuleList(layers(model.decoder.body))
-    assert layers(outer) == layers(model.decoder.body)
+    outer.blocks = torch.nn.ModuleList(layers(body))
+    assert layers(outer) == layers(body)
     assert len(layers(outer)) == 2

@@ -1,0 +1,58 @@
+"""The backward pass by products against autograd through plain attention."""
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feinschliff.nn import attention_gradient as module
+from feinschliff.nn.attention_gradient import attention_gradient
+
+few = settings(max_examples=25, deadline=None, derandomize=True)
+
+
+def plain(q, k, v, scale, *, causal):
+    """Output and log-sum-exps, differentiable, grouped heads repeated."""
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    scores = q @ k.transpose(2, 3) * scale
+    if causal:
+        scores = scores.masked_fill(torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1), float("-inf"))
+    return scores.softmax(-1) @ v, scores.logsumexp(-1)
+
+
+def case(B, H, Hk, L, P, d, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = (B, H, L, d), (B, Hk, P, d), (B, Hk, P, d), (B, H, L, d)
+    return [torch.randn(s, generator=generator, dtype=torch.float64) * 1.5 for s in shapes]
+
+
+@few
+@given(
+    st.integers(1, 3), st.sampled_from([(4, 4), (4, 2), (6, 1)]), st.integers(1, 40), st.integers(1, 30),
+    st.sampled_from([4, 16]), st.booleans(), st.sampled_from([5, 16, 100]), st.sampled_from([200, 1 << 20]),
+)  # fmt: skip
+def test_equals_autograd_in_float64(B, heads, L, P, d, causal, block, scores):
+    with pytest.MonkeyPatch.context() as patch:  # small blocks, so that several of them meet in one case
+        patch.setattr(module, "BLOCK", block)
+        patch.setattr(module, "SCORES", scores)
+        q, k, v, weight = case(B, *heads, L, L if causal else P, d)
+        scale = d**-0.5 * 1.1
+        leaves = [x.clone().requires_grad_() for x in (q, k, v)]
+        out, lse = plain(*leaves, scale, causal=causal)
+        wanted = torch.autograd.grad((out * weight).sum(), leaves)
+        ours = attention_gradient(weight, q, k, v, out.detach(), lse.detach(), scale, causal=causal)
+    for mine, theirs in zip(ours, wanted, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [0.125, 0.1])
+def test_in_bfloat16_as_near_to_exact_as_its_inputs_allow(scale):
+    """Scores of ±60 rounded to bfloat16 would be off by 0.1 and more, and gradients by as many tenths."""
+    q, k, v, weight = (x.bfloat16() for x in case(1, 4, 2, 300, 300, 64))
+    q = q * 3
+    leaves = [x.double().requires_grad_() for x in (q, k, v)]
+    out, lse = plain(*leaves, scale, causal=True)
+    wanted = torch.autograd.grad((out * weight.double()).sum(), leaves)
+    ours = attention_gradient(weight, q, k, v, out.detach().bfloat16(), lse.detach().float(), scale, causal=True)
+    for mine, theirs in zip(ours, wanted, strict=True):
+        assert float((mine.double() - theirs).norm() / theirs.norm()) < 0.01
