@@ -52,7 +52,8 @@ def _less(x_BHLd: Tensor, minus_BHL: Tensor) -> Tensor:
     """x beside what the product is to be lessened by: one column, or three that together hold float32 in bfloat16."""
     if x_BHLd.dtype == minus_BHL.dtype:
         return torch.cat([x_BHLd, minus_BHL[..., None]], -1)
-    parts, rest = [], minus_BHL
+    parts: list[Tensor] = []
+    rest = minus_BHL
     for _ in range(3):
         parts.append(rest.to(x_BHLd.dtype))
         rest = rest - parts[-1]

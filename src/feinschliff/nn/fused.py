@@ -12,7 +12,7 @@ gating, adding. Here each half of a layer is one or two functions with hand-writ
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,8 @@ from typing_extensions import override
 
 from feinschliff.core.chat import Rendered
 from feinschliff.nn.attention import Attend, TreeAttend
-from feinschliff.nn.linear import Product
-from feinschliff.nn.norm import normalise, normalise_backward
+from feinschliff.nn.linear import Product, Projection
+from feinschliff.nn.norm import RmsNorm, normalise, normalise_backward
 from feinschliff.nn.swap import swap
 from feinschliff.nn.tree import Packed, pack
 
@@ -43,13 +43,15 @@ class FusedLayer(nn.Module):
     def __init__(self, layer: nn.Module, shape: Shape) -> None:
         super().__init__()
         self._shape = shape
-        self.self_attn, self.mlp = layer.self_attn, layer.mlp
-        self.input_layernorm, self.post_attention_layernorm = layer.input_layernorm, layer.post_attention_layernorm
-        self._qkv = _product(self.self_attn, ("qkv_proj",), ("q_proj", "k_proj", "v_proj"))
-        self._gate_up = _product(self.mlp, ("gate_up_proj",), ("gate_proj", "up_proj"))
-        self._out, self._down = self.self_attn.o_proj.product, self.mlp.down_proj.product
-        self._head_dim: int = self.self_attn.head_dim
-        self._n_heads = self.self_attn.o_proj.in_features // self._head_dim
+        self.self_attn, self.mlp = layer.get_submodule("self_attn"), layer.get_submodule("mlp")
+        self.input_layernorm, self.post_attention_layernorm = (
+            cast(RmsNorm, layer.get_submodule(name)) for name in ("input_layernorm", "post_attention_layernorm")
+        )
+        self._qkv = _product(self.self_attn, "qkv_proj", ("q_proj", "k_proj", "v_proj"))
+        self._gate_up = _product(self.mlp, "gate_up_proj", ("gate_proj", "up_proj"))
+        self._out, self._down = _product(self.self_attn, "o_proj"), _product(self.mlp, "down_proj")
+        self._layer, self._head_dim = cast(int, self.self_attn.layer_idx), cast(int, self.self_attn.head_dim)
+        self._n_heads = self._out.n_in // self._head_dim
 
     @override
     def forward(
@@ -63,7 +65,7 @@ class FusedLayer(nn.Module):
             x, norm.weight, norm.eps, self._qkv, cos, sin, self._n_heads, self._head_dim, *self._qkv.parameters()
         )
         heads = attend(
-            self.self_attn.layer_idx, *(h.transpose(0, 1) for h in (q, k, v)),
+            self._layer, *(h.transpose(0, 1) for h in (q, k, v)),
             scale=self._shape.scale, window=self._shape.window, softcap=None,
         )  # fmt: skip
         x = _Leave.apply(x, heads.flatten(1), self._out, *self._out.parameters())
@@ -177,12 +179,11 @@ def rotate(x_THd: Tensor, cos_T1h: Tensor, sin_T1h: Tensor, out: Tensor | None =
     return out
 
 
-def _product(module: nn.Module, whole: tuple[str], parts: tuple[str, ...]) -> Product:
-    """The product of `whole`, where the family stores it stacked already (Phi-3), else of `parts`."""
-    if hasattr(module, whole[0]):
-        product: Product = getattr(module, whole[0]).product
-        return product
-    return Product.join([getattr(module, name) for name in parts])
+def _product(module: nn.Module, whole: str, parts: Sequence[str] = ()) -> Product:
+    """The product of `whole`, where the family has such a layer (Phi-3 stores them stacked), else of `parts`, joined."""
+    if hasattr(module, whole):
+        return cast(Projection, module.get_submodule(whole)).product
+    return Product.join([cast(Projection, module.get_submodule(name)) for name in parts])
 
 
 def observe(body: nn.Module) -> list[Shape] | None:
@@ -196,7 +197,11 @@ def observe(body: nn.Module) -> list[Shape] | None:
         return None
     watch = _Watch(pack([Rendered(list(range(PROBE)), [0.0] * (PROBE - 1) + [1.0])]))
     seen: list[tuple[Tensor, dict[str, Any], Tensor]] = []
-    hook = layers[0].register_forward_hook(lambda _, args, kwargs, out: seen.append((args[0], kwargs, out)), with_kwargs=True)
+
+    def note(_: nn.Module, args: tuple[Tensor], kwargs: dict[str, Any], out: Tensor) -> None:
+        seen.append((args[0], kwargs, out))
+
+    hook = layers[0].register_forward_hook(note, with_kwargs=True)
     try:
         with torch.no_grad():
             packed = watch.tree.packed

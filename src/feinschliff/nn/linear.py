@@ -36,7 +36,9 @@ class Product:
         """Stack members that were alone until now; from here on they share this product's storage."""
         biases = [m.bias for m in members]
         zeros = [m.weight.new_zeros(m.out_features) for m in members]
-        bias = None if all(b is None for b in biases) else torch.cat([z if b is None else b for b, z in zip(biases, zeros, strict=True)])
+        bias = None
+        if any(b is not None for b in biases):
+            bias = torch.cat([z if b is None else b for b, z in zip(biases, zeros, strict=True)])
         joined = cls(members, torch.cat([m.weight for m in members]), bias)
         for member in members:
             member.product = joined
@@ -62,7 +64,9 @@ class Product:
     def refresh(self) -> None:
         """After an optimizer step: bring A and s·B, in the products' type, to their places."""
         for member, rows, columns in self._adapted():
-            assert self.low_RK is not None and member.lora_A is not None and member.lora_B is not None
+            assert self.low_RK is not None
+            assert member.lora_A is not None
+            assert member.lora_B is not None
             self.low_RK[columns] = member.lora_A.to(self.low_RK.dtype)
             self.extended_NE[rows, self.n_in + columns.start : self.n_in + columns.stop] = member.lora_B * member.scale
 
@@ -109,7 +113,8 @@ class Product:
 
     def _adapted(self) -> list[tuple["Projection", slice, slice]]:
         """Members with an adapter, their rows of W, and their columns of the stacked A and B."""
-        found, start = [], 0
+        found: list[tuple[Projection, slice, slice]] = []
+        start = 0
         for member, rows in zip(self.members, self.rows, strict=True):
             if member.lora_A is not None:
                 rank = member.lora_A.shape[0]

@@ -1,11 +1,9 @@
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_model import families_of_examples
 
 from feinschliff.core.chat import Rendered
-from feinschliff.nn import attention
 from feinschliff.nn.attention import TreeAttend
 from feinschliff.nn.tree import pack
 

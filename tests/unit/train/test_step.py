@@ -31,5 +31,6 @@ def test_a_gradient_that_is_not_finite_stops_training(tiny_model, tmp_path):
     optimizer = torch.optim.SGD(list(model.parameters().values()), lr=0.0)
     with torch.no_grad():
         next(iter(model.parameters().values())).fill_(float("nan"))
+    model.after_update()
     with pytest.raises(TrainingFailed, match="not finite"):
         optimizer_step(model, optimizer, small_examples(), rate=0.1, max_grad_norm=1.0, budget_tokens=1000)
