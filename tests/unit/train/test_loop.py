@@ -98,12 +98,13 @@ def test_a_resumed_run_keeps_how_its_steps_were_cut(tiny_model, tmp_path, monkey
     assert result(cut) == result(whole)
 
 
-def test_layers_are_recomputed_where_memory_is_short(tiny_model, tmp_path, monkeypatch):
-    whole, spec = make_run(tmp_path / "whole", tiny_model)
+def test_layers_are_recomputed_where_memory_is_short(tmp_path, monkeypatch):
+    deep = make_tiny_model(tmp_path / "deep", layers=12)
+    whole, spec = make_run(tmp_path / "whole", deep)
     train(whole, spec)
-    light, spec = make_run(tmp_path / "light", tiny_model, gradient_checkpointing="auto")
-    model = Trainable.make(spec, tiny_model, torch.float32)
-    examples = load_examples([light / "train.jsonl"], Renderer.of(tiny_model), 512).variants[0]
+    light, spec = make_run(tmp_path / "light", deep, gradient_checkpointing="auto")
+    model = Trainable.make(spec, deep, torch.float32)
+    examples = load_examples([light / "train.jsonl"], Renderer.of(deep), 512).variants[0]
     n_tokens = sum(sorted(len(e.tokens) for e in examples)[-4:])
     costs = {on: memory.footprint(model, recomputed=on).needs(n_tokens, n_tokens) for on in (False, True)}
     monkeypatch.setattr(memory, "available_bytes", lambda: int((costs[False] + costs[True]) / 2 / memory.SHARE))
