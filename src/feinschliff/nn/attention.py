@@ -1,4 +1,4 @@
-"""Attention over a prefix tree by parts, exact, on the CPU flash kernels, forward and backward.
+"""Attention over a prefix tree by parts, exact, forward and backward.
 
 For every node: its own tokens attend causally within it (all nodes of similar length in one batched call), and all its
 descendants attend to the whole of it (one call without a mask). Partial results are merged by their log-sum-exps, the
@@ -16,12 +16,13 @@ from torch.autograd.function import FunctionCtx
 from transformers import AttentionInterface
 from typing_extensions import override
 
-from feinschliff.nn.attention_gradient import attention_gradient
+from feinschliff.nn.attention_products import attention, attention_gradient
 from feinschliff.nn.tree import Packed
 from feinschliff.nn.windowed import Plan, windowed
 
 NAME = "feinschliff"
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+ALONE = 128  # tokens; a node as long as this makes products large enough
 _NEVER = 1e30  # log-sum-exp of padding: exp(score - it) is 0
 
 
@@ -61,11 +62,15 @@ def install() -> None:
 
 @dataclass(frozen=True, slots=True)
 class CausalBatch:
-    """Nodes of similar length, right-padded to (B, L). `index_BL` gathers packed rows, `real` are the flat unpadded places."""
+    """Nodes of similar length, right-padded to (B, L). `index_BL` gathers packed rows, `real` are the flat unpadded places.
+
+    A node alone is a `span` of packed rows: it is read and written in place.
+    """
 
     index_BL: Tensor
     real: Tensor | None  # None: nothing is padded
     rows: Tensor  # packed rows of the real places
+    span: slice | None
 
 
 class TreeAttend:
@@ -117,9 +122,9 @@ def tree_parts(q: Tensor, k: Tensor, v: Tensor, tree: TreeAttend, scale: float) 
     out = torch.empty(q.shape, dtype=wide)
     lse_TH = torch.empty(T, H, dtype=wide)
     for batch in tree.batches:
-        o, lse = _flash(*(_gather(x, batch) for x in (q, k, v)), 0.0, True, scale=scale)
-        out.index_copy_(0, batch.rows, _scatter(o, batch).to(wide))
-        lse_TH.index_copy_(0, batch.rows, _scatter(lse[..., None], batch)[..., 0])
+        o, lse = _attend(_gather(q, batch), _gather(k, batch), _gather(v, batch), scale, causal=True)
+        _scatter(out, o, batch)
+        _scatter(lse_TH, lse, batch)
     for node in tree.inner:
         below, own = slice(node.end, node.subtree_end), slice(node.start, node.end)
         merge(out[below], lse_TH[below], q[below], _heads(k[own]), _heads(v[own]), scale)
@@ -129,12 +134,20 @@ def tree_parts(q: Tensor, k: Tensor, v: Tensor, tree: TreeAttend, scale: float) 
 def merge(out_SHd: Tensor, lse_SH: Tensor, q_SHd: Tensor, k: Tensor, v: Tensor, scale: float) -> None:
     """Let all queries also attend to all of k, v (1, Hk, P, d); `out_SHd` and `lse_SH` are updated in place."""
     H = q_SHd.shape[1]
-    o, lse = _flash(_fold(q_SHd, k.shape[1]), k, v, 0.0, False, scale=scale)
+    o, lse = _attend(_fold(q_SHd, k.shape[1]), k, v, scale, causal=False)
     o, lse = _unfold(o, H), _unfold(lse[..., None], H)[..., 0]
     total = torch.logaddexp(lse_SH, lse)
     out_SHd.mul_((lse_SH - total).exp_()[..., None])
     out_SHd.add_(o * (lse - total).exp_()[..., None])
     lse_SH.copy_(total)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float, *, causal: bool) -> tuple[Tensor, Tensor]:
+    """Output (B, H, L, d) and log-sum-exps (B, H, L): by products in bfloat16, by the flash kernel in wider types."""
+    if q.dtype == torch.bfloat16:
+        return attention(q, k, v, scale, causal=causal)
+    out, lse = _flash(q, k, v, 0.0, causal, scale=scale)
+    return out, lse
 
 
 class _TreeAttention(torch.autograd.Function):
@@ -157,14 +170,13 @@ class _TreeAttention(torch.autograd.Function):
         d_out = d_out.contiguous()
         dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v))
         for batch in tree.batches:
-            lse_BHL = _gather(lse_TH[..., None], batch)[..., 0].contiguous()
-            d_here = _gather(d_out, batch)
+            lse_BHL, d_here = _gather(lse_TH, batch), _gather(d_out, batch)
             if batch.real is not None:
                 _silence_padding(d_here, lse_BHL, batch)
             here = _gather(q, batch), _gather(k, batch), _gather(v, batch), _gather(out, batch)
             grads = attention_gradient(d_here, *here, lse_BHL, ctx.scale, causal=True)
             for total, grad in zip((dq, dk, dv), grads, strict=True):
-                total.index_copy_(0, batch.rows, _scatter(grad, batch))
+                _scatter(total, grad, batch)
         Hk = k.shape[1]
         for node in tree.inner:
             below, own = slice(node.end, node.subtree_end), slice(node.start, node.end)
@@ -179,15 +191,20 @@ class _TreeAttention(torch.autograd.Function):
         return dq, dk, dv, None, None
 
 
-def _gather(x_THd: Tensor, batch: CausalBatch) -> Tensor:
-    """(T, H, d) → (B, H, L, d) of the batch's nodes."""
-    return x_THd[batch.index_BL].transpose(1, 2)
+def _gather(x_TH: Tensor, batch: CausalBatch) -> Tensor:
+    """(T, H, …) → (B, H, L, …) of the batch's nodes."""
+    if batch.span is not None:
+        return x_TH[batch.span].transpose(0, 1)[None]
+    return x_TH[batch.index_BL].transpose(1, 2)
 
 
-def _scatter(x_BHLd: Tensor, batch: CausalBatch) -> Tensor:
-    """(B, H, L, d) → (real rows, H, d), padding dropped."""
-    flat = x_BHLd.transpose(1, 2).flatten(0, 1)
-    return flat if batch.real is None else flat[batch.real]
+def _scatter(total_TH: Tensor, x_BHL: Tensor, batch: CausalBatch) -> None:
+    """Put (B, H, L, …) at the packed rows it belongs to, padding dropped."""
+    if batch.span is not None:
+        total_TH[batch.span] = x_BHL[0].transpose(0, 1)
+        return
+    flat = x_BHL.transpose(1, 2).flatten(0, 1)
+    total_TH.index_copy_(0, batch.rows, (flat if batch.real is None else flat[batch.real]).to(total_TH.dtype))
 
 
 def _silence_padding(d_out_BHLd: Tensor, lse_BHL: Tensor, batch: CausalBatch) -> None:
@@ -217,13 +234,13 @@ def _unfold(x: Tensor, H: int) -> Tensor:
 
 
 def _causal_batches(packed: Packed) -> list[CausalBatch]:
-    """Group nodes so that padding costs at most a quarter; causal masks make right padding harmless."""
+    """Short nodes in groups, padded by at most a quarter; causal masks make right padding harmless. Long ones alone."""
     nodes = sorted((n for n in packed.nodes if n.end > n.start), key=lambda n: n.end - n.start)
     groups: list[list[tuple[int, int]]] = []
     for node in reversed(nodes):
         length = node.end - node.start
         longest = groups[-1][0][1] - groups[-1][0][0] if groups else 0
-        if not groups or length < 0.75 * longest:
+        if not groups or length >= ALONE or length < 0.75 * longest:
             groups.append([])
         groups[-1].append((node.start, node.end))
     return [_causal_batch(group) for group in groups]
@@ -238,5 +255,5 @@ def _causal_batch(group: list[tuple[int, int]]) -> CausalBatch:
         real_BL[b, : end - start] = True
     real = None if real_BL.all() else real_BL.flatten().nonzero()[:, 0]
     flat = index_BL.flatten()
-    return CausalBatch(index_BL, real, flat if real is None else flat[real])
+    return CausalBatch(index_BL, real, flat if real is None else flat[real], slice(*group[0]) if len(group) == 1 else None)
 

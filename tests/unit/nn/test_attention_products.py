@@ -1,11 +1,11 @@
-"""The backward pass by products against autograd through plain attention."""
+"""Attention by products against plain attention and autograd through it."""
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feinschliff.nn import attention_gradient as module
-from feinschliff.nn.attention_gradient import attention_gradient
+from feinschliff.nn import attention_products as module
+from feinschliff.nn.attention_products import attention, attention_gradient
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
 
@@ -56,3 +56,28 @@ def test_in_bfloat16_as_near_to_exact_as_its_inputs_allow(scale):
     ours = attention_gradient(weight, q, k, v, out.detach().bfloat16(), lse.detach().float(), scale, causal=True)
     for mine, theirs in zip(ours, wanted, strict=True):
         assert float((mine.double() - theirs).norm() / theirs.norm()) < 0.01
+
+
+@few
+@given(
+    st.integers(1, 3), st.sampled_from([(4, 4), (4, 2), (6, 1)]), st.integers(1, 40), st.integers(1, 30),
+    st.booleans(), st.sampled_from([5, 16, 100]), st.sampled_from([0.25, 0.3]),
+)  # fmt: skip
+def test_forward_in_bfloat16(B, heads, L, P, causal, block, scale):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK", block)
+        q, k, v, _ = (x.bfloat16() for x in case(B, *heads, L, L if causal else P, 16))
+        out, lse = attention(q, k, v, scale, causal=causal)
+    wanted, wanted_lse = plain(q.double(), k.double(), v.double(), scale, causal=causal)
+    torch.testing.assert_close(out.double(), wanted, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(lse.double(), wanted_lse, rtol=0.005, atol=0.005)
+
+
+def test_large_scores_are_not_rounded_before_the_exponential():
+    """Scores of ±80 rounded to bfloat16 are off by up to 0.25, and weights by a quarter."""
+    q, k, v, _ = (x.bfloat16() for x in case(1, 4, 2, 300, 300, 64))
+    q = q * 4
+    out, lse = attention(q, k, v, 0.125, causal=True)
+    wanted, wanted_lse = plain(q.double(), k.double(), v.double(), 0.125, causal=True)
+    assert float((out.double() - wanted).norm() / wanted.norm()) < 0.005
+    assert float((lse.double() - wanted_lse).abs().max()) < 0.02
