@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 POLL_S = 0.2
 
@@ -23,9 +25,10 @@ class Ended:
 
 
 def wait(child: "subprocess.Popen[str]", limit_s: float) -> Ended:
-    """Wait for the leader of a process group; the group is killed after `limit_s`, and when the wait is interrupted."""
+    """Wait for the leader of a process group; the group is killed after `limit_s`, and when the wait is interrupted or ended."""
     started = time.monotonic()
     killed = False
+    before = signal.signal(signal.SIGTERM, _end)
     try:
         while True:
             pid, status, usage = os.wait4(child.pid, os.WNOHANG)
@@ -39,6 +42,14 @@ def wait(child: "subprocess.Popen[str]", limit_s: float) -> Ended:
     except BaseException:
         _kill(child)
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """A terminated benchmark leaves no child behind."""
+    del frame
+    raise SystemExit(128 + number)
 
 
 def _kill(child: "subprocess.Popen[str]") -> None:

@@ -1,7 +1,9 @@
 """The training benchmark's arithmetic: what it counts, compares and resumes must be right before its numbers can be."""
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,27 @@ def test_a_child_is_measured_and_stopped_at_its_limit() -> None:
     assert ended.code == 3
     assert ended.peak_rss_bytes > 300 << 20
     assert children.wait(start("import time; time.sleep(60)"), limit_s=0.3).code == -9
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads the state of a process from /proc")
+def test_a_terminated_benchmark_leaves_no_child(tmp_path: Path) -> None:
+    code = f"""
+import subprocess, sys
+sys.path.insert(0, {str(BENCHMARK)!r})
+import children
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True, text=True)
+print(child.pid, flush=True)
+children.wait(child, limit_s=60)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    time.sleep(0.5)  # it is waiting by now
+    parent.terminate()
+    assert parent.wait(10) == 128 + signal.SIGTERM
+    parent.stdout.close()
+    status = Path(f"/proc/{pid}/stat")
+    assert not status.exists() or status.read_text(encoding="utf-8").split()[2] == "Z"  # dead, if not yet reaped
 
 
 def test_all_systems_get_the_tokens_of_our_steps(tiny_model: Path, tmp_path: Path) -> None:
