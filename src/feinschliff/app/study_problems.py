@@ -43,7 +43,13 @@ def problems_of(error: ValidationError) -> list[str]:
         lines.setdefault(loc, []).append(_said(detail, loc))
         if detail["type"] in PLAIN_WORDS:
             given[loc] = f", not {_shown(detail['input'])}"
-    return [_place(loc) + " or ".join(dict.fromkeys(said)) + given.get(loc, "") for loc, said in lines.items()]
+    return [_place(loc) + _alternatives(said) + given.get(loc, "") for loc, said in lines.items()]
+
+
+def _alternatives(said: Sequence[str]) -> str:
+    """Of a union's branches: "takes a whole number or 'auto'"."""
+    first, *others = dict.fromkeys(said)
+    return " or ".join([first, *(other.removeprefix("takes ").removeprefix("one of ") for other in others)])
 
 
 def fields_of(model: type[BaseModel]) -> Iterator[tuple[str, object]]:

@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from feinschliff.app.study_problems import models_in
-from feinschliff.core.jobs import Hyperparameters, Lora
+from feinschliff.core.jobs import EarlyStopping, Hyperparameters, Lora
 from feinschliff.core.study import Study
 
 INTRODUCTION = """\
@@ -26,15 +26,20 @@ SHARED_FIELDS: dict[type[BaseModel], dict[str, str]] = {
         "rank": "Rank of the added matrices: more can learn more, and costs more.",
         "alpha": "The update is scaled by alpha / rank.",
         "targets": "Names of the projections that get adapters.",
+        "rslora": "Scale by alpha / √rank instead, so that high ranks learn as fast as low ones.",
     },
     Hyperparameters: {
-        "n_epochs": "Passes over the training part.",
-        "batch_size": "Examples per optimizer step.",
-        "learning_rate": "The highest, after the warm-up.",
+        "n_epochs": 'Passes over the training part. `"auto"`: by the number of examples.',
+        "batch_size": 'Examples per optimizer step. `"auto"`: by the number of examples and trained tokens.',
+        "learning_rate": 'The highest, after the warm-up. `"auto"`: by the width of the model and the method.',
         "schedule": "How the learning rate falls afterwards.",
         "warmup_ratio": "Part of all steps in which it rises.",
         "weight_decay": "Pull of the trained weights towards zero.",
         "max_grad_norm": "Longer gradients are cut to this length.",
+    },
+    EarlyStopping: {
+        "patience": "Validations without progress before training ends.",
+        "min_delta": "A loss that is lower by no more than this is no progress.",
     },
 }
 
@@ -86,11 +91,19 @@ def _bounds(field: FieldInfo) -> str:
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
     said = [
         f"{word} {getattr(part, key):g}"
-        for part in field.metadata
+        for part in (*field.metadata, *_metadata(field.annotation))
         for key, word in words.items()
         if getattr(part, key, None) is not None
     ]
     return f"({', '.join(said)})" if said else ""
+
+
+def _metadata(annotation: object) -> Iterator[object]:
+    """Of a union's branches: the bounds of `Annotated[int, Field(ge=1)] | Literal["auto"]`."""
+    for branch in get_args(annotation):
+        if get_origin(branch) is Annotated:
+            info = next((part for part in get_args(branch)[1:] if isinstance(part, FieldInfo)), None)
+            yield from info.metadata if info else ()
 
 
 def _type(field: FieldInfo) -> str:

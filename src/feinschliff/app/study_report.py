@@ -1,5 +1,6 @@
 """From replies to report: grade, compare, cost, judge, and write report.json and failures.jsonl."""
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -177,12 +178,19 @@ def _training(study: Study, events: Sequence[TrainEvent]) -> TrainingReport | No
     thin = ordered[:: -(-len(ordered) // MAX_POINTS)]
     return TrainingReport(
         method=study.training.method.kind, precision=started.precision, steps=finished.step,
-        epochs=study.training.hyperparameters.n_epochs, seconds=finished.seconds, trained_tokens=finished.trained_tokens,
+        epochs=math.ceil(ordered[-1].epoch), seconds=finished.seconds, trained_tokens=finished.trained_tokens,
         peak_memory_bytes=finished.peak_memory_bytes, first_train_loss=ordered[0].train_loss,
-        last_train_loss=ordered[-1].train_loss, valid_loss=validations[max(validations)].valid_loss if validations else None,
+        last_train_loss=ordered[-1].train_loss, valid_loss=_valid_loss(study, finished, validations),
         losses=tuple((s.step, s.train_loss) for s in thin),
         valid_losses=tuple((s, validations[s].valid_loss) for s in sorted(validations)),
     )  # fmt: skip
+
+
+def _valid_loss(study: Study, finished: Finished, validations: Mapping[int, Validation]) -> float | None:
+    """Of the model that the run left: the best one's where that was kept."""
+    if study.training.keep_best and finished.best_valid_loss is not None:
+        return finished.best_valid_loss
+    return validations[max(validations)].valid_loss if validations else None
 
 
 def _goal_words(study: Study) -> str:

@@ -16,7 +16,7 @@ from feinschliff.app.study_parts import StudyParts, prepare
 from feinschliff.arms.context import in_context, with_context
 from feinschliff.arms.recipe import Pantry, build
 from feinschliff.core.chat import Example
-from feinschliff.core.jobs import Finished, JobId, Started, Step, TrainEvent, TrainSpec, Validation
+from feinschliff.core.jobs import Finished, JobId, LrProbe, Started, Step, TrainEvent, TrainSpec, Validation
 from feinschliff.core.ports import Embedder, Responder, Trainer
 from feinschliff.core.report import Report
 from feinschliff.core.study import Study
@@ -186,7 +186,9 @@ class _Job:
         return TrainSpec(
             model=str(self.backends.base_model), train_files=tuple(files[c] for c in training.contexts), validation_file=validation,
             method=training.method, hyperparameters=training.hyperparameters, max_tokens=training.max_tokens,
-            precision=training.precision, seed=training.seed,
+            precision=training.precision, seed=training.seed, grouping=training.grouping,
+            validate_every_steps=training.validate_every_steps, early_stopping=training.early_stopping,
+            keep_best=training.keep_best, lr_probe=training.lr_probe,
         )  # fmt: skip
 
     def _observe(self, event: TrainEvent) -> None:
@@ -196,12 +198,18 @@ class _Job:
                 if event.n_too_long:
                     lines = ", ".join(map(str, event.too_long_lines))
                     self.observer.note(f"{event.n_too_long} training examples are too long and left out, never cut: lines {lines}")
+                if event.hyperparameters:
+                    for reason in event.hyperparameters.reasons:
+                        self.observer.note(reason)
+            case LrProbe():
+                self.observer.note(f"learning rate {event.learning_rate:g}: {event.reason}")
             case Step():
                 self.observer.advance(event.step)
             case Validation():
                 self.observer.note(f"step {event.step}: validation loss {event.valid_loss:.3f}, token accuracy {event.valid_token_accuracy:.1%}")
             case Finished():
-                self.observer.note(f"trained {event.trained_tokens:,} tokens in {event.seconds:.0f} s")
+                early = f", stopped early after step {event.step}" if event.stopped_early else ""
+                self.observer.note(f"trained {event.trained_tokens:,} tokens in {event.seconds:.0f} s{early}")
             case _:
                 pass
 

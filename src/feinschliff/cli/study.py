@@ -97,7 +97,8 @@ def _plan(study: Study, folder: Path, console: Console, yes: bool) -> None:
     _say(console, f"study {study.name}: {study.task}")
     _say(console, f"arms: {', '.join(study.arms)}; model: {study.model.base}; into {folder}")
     if any("tuned" in a for a in study.arms):
-        _say(console, f"training: {study.training.method.kind}, {h.n_epochs} epochs, batch {h.batch_size}, rate {h.learning_rate:g}")
+        rate = h.learning_rate if h.learning_rate == "auto" else f"{h.learning_rate:g}"
+        _say(console, f"training: {study.training.method.kind}, {h.n_epochs} epochs, batch {h.batch_size}, rate {rate}")
     if yes:
         return
     if not sys.stdin.isatty():

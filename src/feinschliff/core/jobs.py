@@ -8,15 +8,23 @@ from feinschliff.core.chat import Wire
 JobId = NewType("JobId", str)
 Precision = Literal["auto", "bf16", "fp32"]
 Sharding = Literal["none", "full"]
+Auto = Literal["auto"]
+Grouping = Literal["step", "epoch"]
 
 
 class Lora(Wire):
-    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685): W + alpha/rank · B A on the named projections."""
+    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685): W + scale · B A on the named projections."""
 
     kind: Literal["lora"] = "lora"
     rank: int = Field(16, ge=1, le=512)
     alpha: float = Field(32.0, gt=0)
     targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    rslora: bool = False  # Kalajdzievski 2023, arXiv 2312.03732: an update that does not shrink as the rank grows
+
+    @property
+    def scale(self) -> float:
+        """alpha / rank, or alpha / √rank for rsLoRA."""
+        return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
 
 
 class Full(Wire):
@@ -29,13 +37,35 @@ Method = Annotated[Lora | Full, Field(discriminator="kind")]
 
 
 class Hyperparameters(Wire):
-    n_epochs: int = Field(3, ge=1, le=50)
-    batch_size: int = Field(16, ge=1, le=4096)  # examples per optimizer step
-    learning_rate: float = Field(1e-3, gt=0)
+    """As asked for; `train.auto` turns each "auto" into a number."""
+
+    n_epochs: Annotated[int, Field(ge=1, le=50)] | Auto = 3
+    batch_size: Annotated[int, Field(ge=1, le=4096)] | Auto = 16  # examples per optimizer step
+    learning_rate: Annotated[float, Field(gt=0)] | Auto = 1e-3
     schedule: Literal["linear", "cosine", "constant"] = "cosine"
     warmup_ratio: float = Field(0.03, ge=0, lt=1)  # part of all steps
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
+
+
+class ResolvedHyperparameters(Wire):
+    """What a run trains with: no "auto" is left, and `reasons` say where the numbers come from."""
+
+    n_epochs: int
+    batch_size: int
+    learning_rate: float
+    schedule: Literal["linear", "cosine", "constant"]
+    warmup_ratio: float
+    weight_decay: float
+    max_grad_norm: float
+    reasons: tuple[str, ...] = ()
+
+
+class EarlyStopping(Wire):
+    """Training ends when the validation loss has not fallen by more than `min_delta` in `patience` validations."""
+
+    patience: int = Field(3, ge=1)
+    min_delta: float = Field(0.0, ge=0)
 
 
 class TrainSpec(Wire):
@@ -59,12 +89,27 @@ class TrainSpec(Wire):
     budget_tokens: Annotated[int, Field(ge=64)] | Literal["auto"] = "auto"
     # Decoder layers run again in the backward pass: a third slower, in a fraction of the memory. "auto": if needed.
     gradient_checkpointing: bool | Literal["auto"] = "auto"
+    grouping: Grouping = "step"  # "epoch": examples with long common prefixes come into the same steps
+    validate_every_steps: int | None = Field(None, ge=1)  # None: after every epoch; always after the last step
+    early_stopping: EarlyStopping | None = None
+    keep_best: bool = False  # the result is the model of the lowest validation loss, not the last one
+    lr_probe: bool = False  # a range probe before the first step chooses the rate; learning_rate is the middle of its range
 
     @model_validator(mode="after")
     def _sharded_as_a_whole(self) -> Self:
         if self.sharding == "full" and not isinstance(self.method, Full):
             raise ValueError('sharding = "full" is for full fine-tuning (method.kind = "full"); an adapter\'s base is not sharded.')
         return self
+
+
+class MatrixSpeed(Wire):
+    """Matrix products alone on the model's own shapes: the best of a few, FLOP/s."""
+
+    bf16: float
+    fp32: float
+
+    def of(self, precision: str) -> float:
+        return self.bf16 if precision == "bf16" else self.fp32
 
 
 class Started(Wire):
@@ -76,8 +121,22 @@ class Started(Wire):
     too_long_lines: tuple[int, ...] = ()  # 1-based lines of the training file, the first 20
     precision: str
     trainable_parameters: int
-    budget_tokens: int | None = None  # None: logs of earlier versions
+    # Logs of earlier versions lack what follows.
+    budget_tokens: int | None = None
     gradient_checkpointing: bool = False
+    precision_reason: str = ""
+    speed: MatrixSpeed | None = None
+    hyperparameters: ResolvedHyperparameters | None = None
+
+
+class LrProbe(Wire):
+    """A learning-rate range probe, made once before the first step."""
+
+    kind: Literal["lr_probe"] = "lr_probe"
+    learning_rate: float  # the run's
+    reason: str
+    curve: tuple[tuple[float, float], ...]  # (rate, loss before the update with it)
+    seconds: float
 
 
 class Step(Wire):
@@ -94,6 +153,13 @@ class Step(Wire):
     computed_tokens: int  # after prefix sharing
     seconds: float
     eta_s: float
+    # 0 in logs of earlier versions
+    logical_tokens_per_s: float = 0.0
+    computed_tokens_per_s: float = 0.0
+    trained_tokens_per_s: float = 0.0
+    flops_per_s: float = 0.0  # of matrix products with weights, see train.flops
+    speed_fraction: float = 0.0  # flops_per_s by the measured speed of the run's precision
+    memory_bytes: int = 0  # resident after the step
 
 
 class Validation(Wire):
@@ -117,6 +183,9 @@ class Finished(Wire):
     path: str  # the model or adapter folder, relative to RUN_DIR
     seconds: float
     peak_memory_bytes: int
+    best_step: int | None = None  # of the lowest validation loss; with keep_best, `path` holds that step's model
+    best_valid_loss: float | None = None
+    stopped_early: bool = False
 
 
 class Failed(Wire):
@@ -127,6 +196,6 @@ class Failed(Wire):
 
 
 TrainEvent = Annotated[
-    Started | Step | Validation | Checkpoint | Finished | Failed, Field(discriminator="kind")
+    Started | LrProbe | Step | Validation | Checkpoint | Finished | Failed, Field(discriminator="kind")
 ]
 TRAIN_EVENT: TypeAdapter[TrainEvent] = TypeAdapter(TrainEvent)

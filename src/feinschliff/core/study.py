@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from feinschliff.core.chat import Wire
-from feinschliff.core.jobs import Hyperparameters, Lora, Method, Precision
+from feinschliff.core.jobs import EarlyStopping, Grouping, Hyperparameters, Lora, Method, Precision
 
 Ingredient = Literal["base", "prompt", "few_shot", "retrieval", "tuned"]
 INGREDIENTS: tuple[Ingredient, ...] = ("base", "prompt", "few_shot", "retrieval", "tuned")
@@ -133,6 +133,13 @@ class Training(Wire):
         None, description="Longer examples are left out and named; the model's own limit without it."
     )
     seed: int = Field(0, description="Of the order of examples and the new weights.")
+    grouping: Grouping = Field(
+        "step", description='`"epoch"` brings examples with long common beginnings into the same steps: faster, less mixed.'
+    )
+    validate_every_steps: int | None = Field(None, ge=1, description="After every epoch without it, and at the end.")
+    early_stopping: EarlyStopping | None = Field(None, description="When to end before the last epoch.")
+    keep_best: bool = Field(False, description="The tuned model is the one of the lowest validation loss, not the last.")
+    lr_probe: bool = Field(False, description="Find the learning rate by a short range probe around the given one.")
 
 
 class GraderSpec(Wire):
@@ -223,6 +230,9 @@ class Study(Wire):
         for wanted in (self.goal.grader, *self.goal.not_worse):
             if wanted not in names:
                 raise ValueError(f"goal: no grader is called {wanted!r}; there are {', '.join(names)}")
+        for name in ("early_stopping", "keep_best"):
+            if getattr(self.training, name) and not self.split.validation:
+                raise ValueError(f"training.{name}: goes by the validation loss, but split.validation is 0")
         used = {p for arm in self.arms for p in ingredients(arm)}
         used |= {p for context in self.training.contexts if context != "plain" for p in ingredients(context)}
         if "prompt" in used and self.prompt is None:

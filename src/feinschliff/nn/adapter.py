@@ -23,7 +23,7 @@ def add(decoder: Decoder, method: Lora, seed: int) -> None:
     found = False
     for name, projection in decoder.projections():
         if method.targets == "all-linear" or name.rsplit(".", 1)[-1] in method.targets:
-            projection.add_adapter(method.rank, method.alpha / method.rank, generator)
+            projection.add_adapter(method.rank, method.scale, generator)
             found = True
     if not found:
         names = sorted({name.rsplit(".", 1)[-1] for name, _ in decoder.projections()})
@@ -71,6 +71,7 @@ def save(folder: Path, adapter: Adapter, method: Lora, base_model: str) -> None:
         "base_model_name_or_path": base_model,
         "r": method.rank,
         "lora_alpha": method.alpha,
+        "use_rslora": method.rslora,
         "lora_dropout": 0.0,
         "bias": "none",
         "target_modules": sorted({name.rsplit(".", 1)[-1] for name in adapter}),

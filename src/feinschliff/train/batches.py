@@ -1,15 +1,13 @@
 """Which examples make which optimizer step, and how a step is cut to fit into memory. All of it derived from the seed."""
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
 from feinschliff.core.chat import Rendered
+from feinschliff.core.jobs import Grouping
 from feinschliff.nn.tree import Packed, pack
-
-
-def steps_per_epoch(n_examples: int, batch_size: int) -> int:
-    """The last, smaller batch counts: no example is left out."""
-    return -(-n_examples // batch_size)
+from feinschliff.train.grouping import Marks, grouped_batches, prefix_marks
 
 
 def order(n_examples: int, seed: int, epoch: int) -> list[int]:
@@ -18,16 +16,44 @@ def order(n_examples: int, seed: int, epoch: int) -> list[int]:
     return torch.randperm(n_examples, generator=generator).tolist()
 
 
-def batch(variants: Sequence[Sequence[Rendered]], step: int, batch_size: int, seed: int) -> list[Rendered]:
-    """The examples of 0-based `step`. `variants` are row-aligned renderings in different contexts.
+@dataclass(slots=True)
+class Batches:
+    """The examples of every step. `variants` are row-aligned renderings in different contexts.
 
     A batch is all of one context, because its examples then share their prompt; contexts take turns from batch to batch.
+    `grouping` "step" shuffles an epoch freely; "epoch" brings examples of the first variant with long common prefixes together.
     """
-    n_examples = len(variants[0])
-    epoch, within = divmod(step, steps_per_epoch(n_examples, batch_size))
-    chosen = order(n_examples, seed, epoch)[within * batch_size : (within + 1) * batch_size]
-    context = variants[(within + epoch) % len(variants)]
-    return [context[i] for i in chosen]
+
+    variants: Sequence[Sequence[Rendered]]
+    batch_size: int
+    seed: int
+    grouping: Grouping = "step"
+    _marks: list[Marks] = field(init=False, default_factory=list)
+    _epoch: int = field(init=False, default=-1)
+    _chosen: list[list[int]] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.grouping == "epoch":
+            self._marks = prefix_marks(self.variants[0])
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps. The last, smaller batch counts: no example is left out."""
+        return -(-len(self.variants[0]) // self.batch_size)
+
+    def at(self, step: int) -> list[Rendered]:
+        """The examples of 0-based `step`."""
+        epoch, within = divmod(step, self.per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._chosen = epoch, self._of_epoch(epoch)
+        context = self.variants[(within + epoch) % len(self.variants)]
+        return [context[i] for i in self._chosen[within]]
+
+    def _of_epoch(self, epoch: int) -> list[list[int]]:
+        if self.grouping == "epoch":
+            return grouped_batches(self._marks, self.batch_size, self.seed, epoch)
+        shuffled = order(len(self.variants[0]), self.seed, epoch)
+        return [shuffled[i : i + self.batch_size] for i in range(0, len(shuffled), self.batch_size)]
 
 
 def microbatches(examples: Sequence[Rendered], budget_tokens: int) -> Iterator[Packed]:

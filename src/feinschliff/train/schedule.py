@@ -1,10 +1,10 @@
 """Learning-rate schedules: linear warm-up, then constant, linear or cosine decay to zero."""
 import math
 
-from feinschliff.core.jobs import Hyperparameters
+from feinschliff.core.jobs import ResolvedHyperparameters
 
 
-def learning_rate(step: int, total_steps: int, h: Hyperparameters) -> float:
+def learning_rate(step: int, total_steps: int, h: ResolvedHyperparameters) -> float:
     """Rate for the 1-based update `step` of `total_steps`."""
     warmup = math.ceil(h.warmup_ratio * total_steps)
     if step <= warmup:

@@ -2,7 +2,7 @@
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from feinschliff.train.sharding import like, parted_state, whole_parameters, whole_state
+from feinschliff.train.stopping import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Saved:
     trained_tokens: int
     seconds: float
     cut: Cut = Cut(8192, recompute=False)
+    watch: Watch = field(default_factory=Watch)
 
 
 class StateFolder:
@@ -52,6 +54,7 @@ class StateFolder:
             "trained_tokens": saved.trained_tokens,
             "seconds": saved.seconds,
             "cut": (saved.cut.budget_tokens, saved.cut.recompute),
+            "watch": asdict(saved.watch),
             "parameters": tensors,
             "optimizer": optimizer_state,
             "rng": torch.get_rng_state(),
@@ -67,7 +70,10 @@ class StateFolder:
         if path is None:
             return None
         state = torch.load(path, weights_only=True, mmap=True)
-        return Saved(state["step"], state["precision"], state["trained_tokens"], state["seconds"], Cut(*state["cut"]))
+        watch = Watch(**state["watch"]) if "watch" in state else Watch()  # states of earlier versions have none
+        return Saved(
+            state["step"], state["precision"], state["trained_tokens"], state["seconds"], Cut(*state["cut"]), watch
+        )
 
     @torch.no_grad()
     def restore(self, parameters: Mapping[str, Tensor], optimizer: Optimizer) -> None:

@@ -42,11 +42,13 @@ def filled(decoder: Decoder, method: Lora, seed: int = 3) -> Decoder:
     return decoder
 
 
+@pytest.mark.parametrize("rslora", [False, True])
 @pytest.mark.parametrize("targets", ["all-linear", ("q_proj", "down_proj")])
-def test_saved_adapter_is_loaded_by_peft_with_equal_logits(tiny_model, tmp_path, targets):
-    method = Lora(rank=4, alpha=16, targets=targets)
+def test_saved_adapter_is_loaded_by_peft_with_equal_logits(tiny_model, tmp_path, targets, rslora):
+    method = Lora(rank=4, alpha=16, targets=targets, rslora=rslora)
     decoder = filled(load(tiny_model, dtype=torch.float32, trainable=False), method)
     adapter.save(tmp_path, adapter.current(decoder), method, str(tiny_model))
+    assert adapter.read(tmp_path)[1] == method.scale == (8 if rslora else 4)
     theirs = PeftModel.from_pretrained(plain(tiny_model), str(tmp_path))
     torch.testing.assert_close(our_logits(decoder), their_logits(theirs), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(our_logits(decoder), their_logits(plain(tiny_model)), atol=0.1)

@@ -35,6 +35,12 @@ def make_run(folder: Path, model: Path, **changes: object) -> tuple[Path, TrainS
     return folder, spec
 
 
+def contrary() -> list[list[tuple[str, str]]]:
+    """Chats whose loss falls while the form is learnt, and rises once the training answers are: each names another city."""
+    rows = chats()
+    return [[*row[:2], other[2]] for row, other in zip(rows, rows[1:] + rows[:1], strict=True)]
+
+
 def steps(folder: Path) -> list[Step]:
     return [e for e in EventLog(folder / "events.jsonl", writes=False).read() if isinstance(e, Step)]
 

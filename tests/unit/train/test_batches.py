@@ -1,7 +1,7 @@
 from collections import Counter
 
 from feinschliff.core.chat import Rendered
-from feinschliff.train.batches import batch, microbatches, order, steps_per_epoch
+from feinschliff.train.batches import Batches, microbatches, order
 
 
 def example(*tokens: int) -> Rendered:
@@ -12,10 +12,10 @@ EXAMPLES = [example(1, 10 + i, 3, 4) for i in range(10)]
 
 
 def test_every_epoch_shows_every_example_once():
-    steps = steps_per_epoch(10, 4)
-    assert steps == 3
+    batches = Batches([EXAMPLES], 4, seed=0)
+    assert batches.per_epoch == 3
     for epoch in range(3):
-        seen = [e for s in range(steps) for e in batch([EXAMPLES], epoch * steps + s, 4, seed=0)]
+        seen = [e for s in range(3) for e in batches.at(epoch * 3 + s)]
         assert Counter(e.tokens[1] for e in seen) == Counter(range(10, 20))
 
 
@@ -27,13 +27,13 @@ def test_order_depends_on_seed_and_epoch_only():
 
 def test_a_batch_has_one_context_and_contexts_take_turns():
     variants = [[example(v, 10 + i, 3) for i in range(8)] for v in range(3)]
-    contexts = [{e.tokens[0] for e in batch(variants, step, 2, seed=0)} for step in range(12)]
+    contexts = [{e.tokens[0] for e in Batches(variants, 2, seed=0).at(step)} for step in range(12)]
     assert [c.pop() for c in contexts if len(c) == 1] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2]
 
 
 def test_a_single_batch_an_epoch_rotates_over_epochs():
     variants = [[example(v, 10 + i, 3) for i in range(4)] for v in range(2)]
-    assert [batch(variants, epoch, 4, seed=0)[0].tokens[0] for epoch in range(4)] == [0, 1, 0, 1]
+    assert [Batches(variants, 4, seed=0).at(epoch)[0].tokens[0] for epoch in range(4)] == [0, 1, 0, 1]
 
 
 def test_microbatches_hold_every_target_once_and_fit_the_budget():

@@ -162,3 +162,41 @@ def test_full_fine_tuning_writes_a_folder_that_transformers_loads(family, tmp_pa
     torch.testing.assert_close(mine, wanted, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(mine, base, atol=1e-2)
     assert {p.name for p in model.iterdir()} <= {p.name for p in (run / "model").iterdir()}
+
+
+def test_whatever_is_auto_is_resolved_told_and_used(tiny_model, tmp_path):
+    auto = Hyperparameters(n_epochs="auto", batch_size="auto", learning_rate="auto", warmup_ratio=0)
+    run, spec = make_run(tmp_path / "run", tiny_model, hyperparameters=auto)
+    train(run, spec)
+    started = events(run)[0]
+    assert isinstance(started, Started)
+    h = started.hyperparameters
+    assert h is not None
+    assert (h.n_epochs, h.batch_size, len(h.reasons)) == (8, 1, 3)  # 12 examples
+    assert started.total_steps == len(steps(run)) == 96
+    assert steps(run)[0].learning_rate == h.learning_rate
+
+
+def test_grouped_steps_compute_less_and_are_the_same_after_a_resume(tiny_model, tmp_path, monkeypatch):
+    rows = [row for pair in zip(chats("Long. " * 40), chats("Other words. " * 40), strict=True) for row in pair]
+    runs = {}
+    for name, grouping in (("free", "step"), ("whole", "epoch"), ("cut", "epoch")):
+        runs[name] = make_run(tmp_path / name, tiny_model, hyperparameters=SHORT, grouping=grouping)
+        write_chats(runs[name][0] / "train.jsonl", rows)
+    train(*runs["free"])
+    train(*runs["whole"])
+
+    def die(self, step, total, save=_Run._save_if_due):
+        save(self, step, total)
+        if step == 4:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Run, "_save_if_due", die)
+        with pytest.raises(Killed):
+            train(*runs["cut"])
+    train(*runs["cut"])
+    whole, free = (steps(runs[name][0]) for name in ("whole", "free"))
+    assert sum(s.logical_tokens for s in whole) == sum(s.logical_tokens for s in free)
+    assert sum(s.computed_tokens for s in whole) < 0.9 * sum(s.computed_tokens for s in free)
+    assert result(runs["cut"][0]) == result(runs["whole"][0])

@@ -2,12 +2,14 @@ from itertools import pairwise
 
 import pytest
 
-from feinschliff.core.jobs import Hyperparameters
+from feinschliff.core.jobs import ResolvedHyperparameters
 from feinschliff.train.schedule import learning_rate
 
 
 def rates(schedule, warmup=0.2, total=10):
-    h = Hyperparameters(learning_rate=1.0, schedule=schedule, warmup_ratio=warmup)
+    h = ResolvedHyperparameters(
+        n_epochs=1, batch_size=1, learning_rate=1.0, schedule=schedule, warmup_ratio=warmup, weight_decay=0, max_grad_norm=1
+    )
     return [learning_rate(step, total, h) for step in range(1, total + 1)]
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from feinschliff.train.state import Cut, Saved, StateFolder, write_whole
+from feinschliff.train.stopping import Watch
 
 
 def trained(steps: int):
@@ -18,8 +19,10 @@ def trained(steps: int):
 def test_what_is_restored_goes_on_to_the_same_weights(tmp_path):
     states = StateFolder(tmp_path)
     p, optimizer = trained(3)
-    states.save(Saved(3, "fp32", 17, 1.5, Cut(700, recompute=True)), {"p": p}, optimizer)
-    assert states.peek() == Saved(3, "fp32", 17, 1.5, Cut(700, recompute=True))
+    watch = Watch(best_step=2, best_loss=0.25, mark=0.3, n_since_mark=1)
+    saved = Saved(3, "fp32", 17, 1.5, Cut(700, recompute=True), watch)
+    states.save(saved, {"p": p}, optimizer)
+    assert states.peek() == saved
     q, other = trained(0)
     states.restore({"p": q}, other)
     for x, o in ((p, optimizer), (q, other)):

@@ -1,0 +1,67 @@
+"""How fast this machine multiplies matrices of the model's shapes, in either precision; the choice that follows."""
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch.nn import functional as F
+
+from feinschliff.core.jobs import MatrixSpeed, TrainSpec
+from feinschliff.train.shape import ModelShape
+
+ROWS = 512  # tokens in a product; about what a micro-batch has
+ROUND_FLOPS = 8e9  # at most in one round over all shapes: 20 to 80 ms on two cores
+ROUNDS = 12
+LIMIT_S = 0.3  # per precision
+MARGIN = 1.3  # bf16 rounds, so it must be clearly faster; a busy machine's measurements vary by less than this
+SMALL = 3_000_000  # parameters; below this, products are too short for their speed to matter
+
+
+def measure(shape: ModelShape, device: torch.device | None = None) -> MatrixSpeed:
+    """Products alone with weights of `shape`, each shape as often as the model has it. Takes under a second."""
+    where = device or torch.device("cpu")
+    counts = Counter((linear.n_out, linear.n_in) for linear in shape.linears)
+    largest = [s for s, _ in sorted(counts.items(), key=lambda c: -c[1] * c[0][0] * c[0][1])][:4]  # nearly all of the work
+    each = [(n_out, n_in, counts[n_out, n_in]) for n_out, n_in in largest]
+    return MatrixSpeed(bf16=_rate(each, torch.bfloat16, where), fp32=_rate(each, torch.float32, where))
+
+
+def choose(spec: TrainSpec, shape: ModelShape, speed: MatrixSpeed) -> tuple[str, str]:
+    """The precision of a first start, and why."""
+    if spec.precision != "auto":
+        return spec.precision, "as asked for"
+    if shape.parameters < SMALL:
+        return "fp32", f"the model has only {shape.parameters:,} parameters, so rounding to bf16 would buy no time"
+    ratio = speed.bf16 / speed.fp32
+    said = f"bf16 products run at {speed.bf16 / 1e9:,.0f} GFLOP/s, fp32 at {speed.fp32 / 1e9:,.0f}: {ratio:.2f} times"
+    if ratio >= MARGIN:
+        return "bf16", f"{said}, at least {MARGIN}"
+    return "fp32", f"{said}, below {MARGIN}"
+
+
+@torch.no_grad()
+def _rate(shapes: Sequence[tuple[int, int, int]], dtype: torch.dtype, device: torch.device) -> float:
+    """FLOP/s over products (ROWS, n_in) · (n_out, n_in)ᵀ, weighted by how often each occurs; the best time of each."""
+    rows = max(32, min(ROWS, int(ROUND_FLOPS / sum(2 * n_out * n_in for n_out, n_in, _ in shapes))))
+    generator = torch.Generator().manual_seed(0)  # the run's own randomness stays untouched
+    x_RK = torch.rand(rows, max(n_in for _, n_in, _ in shapes), generator=generator).to(device, dtype)
+    pairs = [
+        (x_RK[:, :n_in].contiguous(), torch.rand(n_out, n_in, generator=generator).to(device, dtype))
+        for n_out, n_in, _ in shapes
+    ]
+    best_s = [_seconds(x, w) for x, w in pairs]
+    end = time.monotonic() + LIMIT_S
+    for _ in range(ROUNDS):
+        best_s = [min(before, _seconds(x, w)) for before, (x, w) in zip(best_s, pairs, strict=True)]
+        if time.monotonic() > end:
+            break
+    flops = sum(n * 2 * rows * n_out * n_in for n_out, n_in, n in shapes)
+    return flops / sum(n * seconds for (_, _, n), seconds in zip(shapes, best_s, strict=True))
+
+
+def _seconds(x: torch.Tensor, w: torch.Tensor) -> float:
+    t0 = time.perf_counter()
+    F.linear(x, w)
+    if x.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - t0

@@ -1,0 +1,34 @@
+"""Against what torch counts while the real step runs."""
+import pytest
+import torch
+from runs import make_run, small_examples
+from torch.utils.flop_counter import FlopCounterMode
+
+from feinschliff.core.jobs import Full, Lora, Method
+from feinschliff.train.flops import step_flops
+from feinschliff.train.model import Trainable
+from feinschliff.train.shape import Linear, ModelShape
+from feinschliff.train.step import optimizer_step
+from tiny import make_tiny_model
+
+
+@pytest.mark.parametrize("method", [Full(), Lora(rank=4), Lora(rank=16), Lora(rank=4, targets=("q_proj", "down_proj"))])
+def test_the_count_is_what_the_step_computes(method: Method, tmp_path):
+    folder = make_tiny_model(tmp_path / "model", layers=6)
+    _, spec = make_run(tmp_path / "run", folder, method=method)
+    model = Trainable.make(spec, folder, torch.float32)
+    optimizer = torch.optim.SGD(list(model.parameters().values()), lr=0.0)
+    with FlopCounterMode(display=False) as counter:
+        told = optimizer_step(model, optimizer, small_examples(), rate=0.1, max_grad_norm=1.0, budget_tokens=10_000)
+    by_op = counter.get_flop_counts()["Global"]
+    aten = torch.ops.aten
+    counted = sum(n for op, n in by_op.items() if op in (aten.mm, aten.addmm))  # attention multiplies batches: bmm and others
+    mine = step_flops(ModelShape.of(folder), method, computed_tokens=told.computed_tokens, trained_rows=told.trained_tokens)
+    # The first layer may do without its input's gradient, which LoRA does not need.
+    assert mine == pytest.approx(counted, rel=0.0 if isinstance(method, Full) else 0.05)
+
+
+def test_only_the_head_depends_on_trained_rows():
+    shape = ModelShape((Linear("up_proj", 20, 10),), 10, 50, 0, "llama")
+    flops = [step_flops(shape, Full(), computed_tokens=7, trained_rows=r) for r in (0, 3)]
+    assert flops == [3 * 2 * 200 * 7, 3 * 2 * 200 * 7 + 3 * 2 * 500 * 3]
