@@ -43,8 +43,6 @@ SHARED_FIELDS: dict[type[BaseModel], dict[str, str]] = {
     },
 }
 
-OWN_WORDS: dict[type[BaseModel], str] = {Hyperparameters: "How long and how fast the model learns."}
-
 
 def render_study_reference() -> str:
     """Markdown: a section a table, a row a key with type, default and description."""
@@ -76,7 +74,7 @@ def _section(model: type[BaseModel], table: str, *, repeated: bool) -> Iterator[
 
 
 def _purpose(model: type[BaseModel]) -> str:
-    own = model.__dict__.get("__doc__") or OWN_WORDS.get(model, "")  # never the base class's
+    own = model.__dict__.get("__doc__") or ""  # never the base class's
     return " ".join(inspect.cleandoc(own).split())
 
 

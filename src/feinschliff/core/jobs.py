@@ -37,7 +37,7 @@ Method = Annotated[Lora | Full, Field(discriminator="kind")]
 
 
 class Hyperparameters(Wire):
-    """As asked for; `train.auto` turns each "auto" into a number."""
+    """How long and how fast the model learns. What is "auto" follows from the data, the model and the method (`train.auto`)."""
 
     n_epochs: Annotated[int, Field(ge=1, le=50)] | Auto = 3
     batch_size: Annotated[int, Field(ge=1, le=4096)] | Auto = 16  # examples per optimizer step
