@@ -1,14 +1,16 @@
 """LoRA adapters in PEFT's folder format: adapter_config.json and adapter_model.safetensors, readable by both sides."""
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from feinschliff.core.errors import BadStudy, ModelUnavailable
 from feinschliff.core.jobs import Lora
+from feinschliff.nn.linear import Projection
 from feinschliff.nn.model import Decoder
 
 Adapter = Mapping[str, tuple[Tensor, Tensor]]  # full module name → A (rank, in), B (out, rank)
@@ -31,6 +33,36 @@ def add(decoder: Decoder, method: Lora, seed: int) -> None:
             f"No layer of the model matches the LoRA targets {list(method.targets)}.",
             hint=f'Use "all-linear" or some of: {", ".join(names)}.',
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A projection and the trainable adapter that belongs there."""
+
+    name: str
+    projection: Projection
+    a: nn.Parameter
+    b: nn.Parameter
+    scale: float
+
+
+def places(decoder: Decoder) -> tuple[Place, ...]:
+    """The adapter now in the model, as it can be put back after another one."""
+    return tuple(
+        Place(name, p, p.lora_A, p.lora_B, p.scale)
+        for name, p in decoder.projections()
+        if p.lora_A is not None and p.lora_B is not None
+    )
+
+
+def put(decoder: Decoder, adapter: Sequence[Place]) -> None:
+    """Put the very parameters of `adapter` back in their places, and take any others out."""
+    for _, p in decoder.projections():
+        p.lora_A = p.lora_B = None
+    for place in adapter:
+        place.projection.lora_A, place.projection.lora_B, place.projection.scale = place.a, place.b, place.scale
+    for product in {id(p.product): p.product for _, p in decoder.projections()}.values():
+        product.rebuild()
 
 
 def current(decoder: Decoder) -> dict[str, tuple[Tensor, Tensor]]:

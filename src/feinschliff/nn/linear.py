@@ -56,8 +56,10 @@ class Product:
         if not ranks:
             self.low_RK, self.extended_NE = None, base.contiguous()
             return
-        self.low_RK = base.new_empty(sum(ranks), self.n_in)
-        self.extended_NE = torch.cat([base, base.new_zeros(base.shape[0], sum(ranks))], 1)
+        if self.low_RK is None or self.low_RK.shape[0] != sum(ranks):
+            self.low_RK = base.new_empty(sum(ranks), self.n_in)
+            self.extended_NE = torch.cat([base, base.new_empty(base.shape[0], sum(ranks))], 1)
+        self.extended_NE[:, self.n_in :] = 0
         self.refresh()
 
     @torch.no_grad()

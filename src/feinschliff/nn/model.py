@@ -27,6 +27,7 @@ class Decoder:
     dtype: torch.dtype
     softcap: float | None  # of the final logits
     window: int | None  # sliding attention window, where the model has one
+    occupant: object = None  # whose adapter is in place, where several are trained on this one base
 
     def hidden(self, tokens_T: Tensor, positions_T: Tensor, attend: Attend) -> Tensor:
         """(T,) ids and positions → (T, D) states after the final norm."""

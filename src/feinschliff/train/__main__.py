@@ -1,7 +1,9 @@
-"""`python -m feinschliff.train RUN_DIR`. Exit 0: finished; 1: failed, the last event says why."""
+"""`python -m feinschliff.train RUN_DIR …`. Exit 0: finished; 1: failed, the last event of the run says why."""
 import contextlib
+import os
 import sys
 import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -9,24 +11,38 @@ from pydantic import ValidationError
 from feinschliff.core.errors import FeinschliffError
 from feinschliff.core.jobs import Failed, TrainSpec
 from feinschliff.train.events import EventLog
-from feinschliff.train.loop import train
+from feinschliff.train.loop import Bases, steps
 from feinschliff.train.parallel import joined, leads
 
 AGAIN = "Check free space and permissions, then run the same command again: it goes on from the last saved step."
 
 
-def main(run_dir: Path) -> int:
-    try:
-        spec = TrainSpec.model_validate_json((run_dir / "spec.json").read_text(encoding="utf-8"))
-        with joined(run_dir / "lock", spec.sharding) as ranks:
-            train(run_dir, spec, ranks)
-    except (FeinschliffError, ValidationError, OSError, MemoryError) as error:
-        return _failed(run_dir, _describe(error))
-    except Exception as error:  # noqa: BLE001  the process boundary: torch and safetensors say "disk full" as RuntimeError and their own
-        traceback.print_exc()
-        reason = (str(error).strip().splitlines() or [""])[0]
-        return _failed(run_dir, Failed(code="crashed", message=f"{type(error).__name__}: {reason}", hint=AGAIN))
-    return 0
+def main(run_dirs: Sequence[Path]) -> int:
+    """Train all of `run_dirs`, their steps taking turns, over one copy of each base model; one that fails leaves the others be."""
+    bases = Bases()
+    waiting = {run_dir: _steps(run_dir, bases) for run_dir in run_dirs}
+    code = 0
+    while waiting:
+        for run_dir, steps_left in list(waiting.items()):
+            try:
+                next(steps_left)
+            except StopIteration:
+                del waiting[run_dir]
+            except (FeinschliffError, ValidationError, OSError, MemoryError) as error:
+                del waiting[run_dir]
+                code = _failed(run_dir, _describe(error))
+            except Exception as error:  # noqa: BLE001  the process boundary: torch and safetensors say "disk full" as RuntimeError and their own
+                traceback.print_exc()
+                reason = (str(error).strip().splitlines() or [""])[0]
+                del waiting[run_dir]
+                code = _failed(run_dir, Failed(code="crashed", message=f"{type(error).__name__}: {reason}", hint=AGAIN))
+    return code
+
+
+def _steps(run_dir: Path, bases: Bases) -> Iterator[int]:
+    spec = TrainSpec.model_validate_json((run_dir / "spec.json").read_text(encoding="utf-8"))
+    with joined(run_dir / "lock", spec.sharding) as ranks:
+        yield from steps(run_dir, spec, ranks, bases)
 
 
 def _failed(run_dir: Path, event: Failed) -> int:
@@ -46,5 +62,19 @@ def _describe(error: Exception) -> Failed:
     return Failed(code="io_error", message=str(error), hint=AGAIN)
 
 
+def _usage(names: Sequence[str]) -> str | None:
+    """What is wrong with the command line, if anything."""
+    if not names:
+        return "Name the run folders to train: python -m feinschliff.train RUN_DIR …"
+    if missing := [name for name in names if not (Path(name) / "spec.json").is_file()]:
+        return f"{missing[0]} is not a run folder: it has no spec.json."
+    if len(names) > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return "Under torchrun, name one run folder: several runs in one process are for one device."
+    return None
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    if wrong := _usage(sys.argv[1:]):
+        sys.stderr.write(wrong + "\n")
+        sys.exit(2)
+    sys.exit(main([Path(name) for name in sys.argv[1:]]))

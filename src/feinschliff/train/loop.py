@@ -1,5 +1,6 @@
 """The training loop: supervised fine-tuning from a spec to a saved model, resumable at every saved step."""
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from feinschliff.core.chat import Rendered
 from feinschliff.core.errors import TrainingFailed
 from feinschliff.core.jobs import Checkpoint, Finished, ResolvedHyperparameters, Started, TrainSpec
 from feinschliff.data.render import Renderer
+from feinschliff.nn.model import Decoder
 from feinschliff.train import memory
 from feinschliff.train.batches import Batches
 from feinschliff.train.best import BestModel
@@ -31,8 +33,27 @@ _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 MODEL = "model"  # RUN_DIR/model: the result
 
 
+class Bases:
+    """Frozen decoders, each loaded once for all the adapters that are trained on it in this process."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[tuple[Path, torch.dtype], Decoder] = {}
+
+    def make(self, spec: TrainSpec, model_folder: Path, dtype: torch.dtype) -> Trainable:
+        model = Trainable.make(spec, model_folder, dtype, self._loaded.get((model_folder, dtype)))
+        if model.own:
+            self._loaded[model_folder, dtype] = model.decoder
+        return model
+
+
 def train(run_dir: Path, spec: TrainSpec, ranks: Ranks = ALONE) -> None:
     """Run `spec` to its end in `run_dir`. A second call goes on where the first was killed; a finished run returns at once."""
+    for _ in steps(run_dir, spec, ranks):
+        pass
+
+
+def steps(run_dir: Path, spec: TrainSpec, ranks: Ranks = ALONE, bases: Bases | None = None) -> Iterator[int]:
+    """The same, yielding after every optimizer step."""
     log = EventLog(run_dir / "events.jsonl", writes=ranks.first)
     earlier = log.read()
     if any(isinstance(e, Finished) for e in earlier):
@@ -44,7 +65,7 @@ def train(run_dir: Path, spec: TrainSpec, ranks: Ranks = ALONE) -> None:
     shape = ModelShape.of(model_folder)
     decisions = decide(spec, shape, data.variants[0], saved, earlier, ranks)
     torch.manual_seed(spec.seed)
-    model = Trainable.make(spec, model_folder, _DTYPES[decisions.precision])
+    model = (bases or Bases()).make(spec, model_folder, _DTYPES[decisions.precision])
     h = decisions.hyperparameters
     cut = saved.cut if saved else memory.agreed(memory.cut_for(model, data.variants, h.batch_size), ranks)
     memory.apply(cut, model)
@@ -61,7 +82,7 @@ def train(run_dir: Path, spec: TrainSpec, ranks: Ranks = ALONE) -> None:
     run.announce(data, decisions)
     if spec.lr_probe and not decisions.probed:
         run.probe()
-    run.to_the_end(decisions)
+    yield from run.steps(decisions)
 
 
 def _read(run_dir: Path, spec: TrainSpec, renderer: Renderer) -> tuple[Loaded, tuple[Rendered, ...]]:
@@ -121,7 +142,8 @@ class _Run:
         self.log.append(told)
         self.hyperparameters = self.hyperparameters.model_copy(update={"learning_rate": told.learning_rate})
 
-    def to_the_end(self, decisions: Decisions) -> None:
+    def steps(self, decisions: Decisions) -> Iterator[int]:
+        """Go to the end, yielding after every step."""
         h, total = self.hyperparameters, self.total_steps
         speed = decisions.speed.of(decisions.precision)
         telemetry = Telemetry(self.shape, self.spec.method, speed, h, total, self.batches.per_epoch)
@@ -142,6 +164,7 @@ class _Run:
             )  # fmt: skip
             self.log.append(telemetry.event(step, result, seconds=now - t0, eta_s=eta_s))
             self._save_if_due(step, total)
+            yield step
         self._finish(time.monotonic() - started + before.seconds)
 
     @property

@@ -27,22 +27,38 @@ _HEAD = "lm_head.weight"
 
 @dataclass(slots=True)
 class Trainable:
-    """A decoder with the parameters that change."""
+    """A decoder with the parameters that change.
+
+    Several adapters may share one decoder: each puts its own parameters in place before it computes.
+    """
 
     decoder: Decoder
     spec: TrainSpec
     model_folder: Path
+    own: tuple[adapter.Place, ...] = ()  # empty: the whole model is trained
     _sharded: ShardedLoss | None = None
 
     @classmethod
-    def make(cls, spec: TrainSpec, model_folder: Path, dtype: torch.dtype) -> "Trainable":
-        decoder = load(model_folder, dtype=dtype, trainable=isinstance(spec.method, Full))
-        if isinstance(spec.method, Lora):
-            adapter.add(decoder, spec.method, spec.seed)
-        return cls(decoder, spec, model_folder)
+    def make(cls, spec: TrainSpec, model_folder: Path, dtype: torch.dtype, base: Decoder | None = None) -> "Trainable":
+        """Load the model, or add an adapter to `base`, which others train on too."""
+        if isinstance(spec.method, Full):
+            return cls(load(model_folder, dtype=dtype, trainable=True), spec, model_folder)
+        decoder = base or load(model_folder, dtype=dtype, trainable=False)
+        adapter.add(decoder, spec.method, spec.seed)
+        model = cls(decoder, spec, model_folder, adapter.places(decoder))
+        decoder.occupant = model.own
+        return model
+
+    def _enter(self) -> None:
+        if self.decoder.occupant is not self.own:
+            adapter.put(self.decoder, self.own)
+            self.decoder.occupant = self.own
 
     def parameters(self) -> dict[str, Tensor]:
         """Trainable tensors by stable name."""
+        if self.own:
+            of = {place.name.removeprefix("model."): place for place in self.own}
+            return {f"{name}.{x}": p for name, place in of.items() for x, p in (("lora_A", place.a), ("lora_B", place.b))}
         return {n: p for n, p in self.decoder.body.named_parameters() if p.requires_grad} | self._own_head()
 
     def _own_head(self) -> dict[str, Tensor]:
@@ -51,6 +67,7 @@ class Trainable:
 
     def loss(self, packed: Packed) -> tuple[Tensor, int]:
         """Summed weighted loss of one packed tree, and how many trained tokens were predicted right."""
+        self._enter()
         if self._sharded is not None:
             loss: tuple[Tensor, int] = self._sharded(packed)
             return loss
@@ -68,6 +85,7 @@ class Trainable:
         )  # fmt: skip
 
     def after_update(self) -> None:
+        self._enter()
         for _, projection in self.decoder.projections():
             projection.refresh()
 
@@ -76,6 +94,7 @@ class Trainable:
         method = self.spec.method
         match method:
             case Lora():
+                self._enter()
                 adapter.save(folder, adapter.current(self.decoder), method, self.spec.model)
             case Full():
                 self._save_whole(folder, parameters or self.parameters())
