@@ -44,6 +44,7 @@ class Trainable:
         if isinstance(spec.method, Full):
             return cls(load(model_folder, dtype=dtype, trainable=True), spec, model_folder)
         decoder = base or load(model_folder, dtype=dtype, trainable=False)
+        adapter.put(decoder, ())
         adapter.add(decoder, spec.method, spec.seed)
         model = cls(decoder, spec, model_folder, adapter.places(decoder))
         decoder.occupant = model.own
