@@ -10,7 +10,7 @@ def step_flops(shape: ModelShape, method: Method, *, computed_tokens: int, train
 
     Forward 2 · parameters · tokens. Backward the same again for the gradient of the inputs, and once more for the gradient
     of the weights: of all weights in full fine-tuning, of A and B alone with LoRA. The head counts on trained rows only.
-    Not counted: layers that are recomputed, attention (its cost depends on the tree, it is 5 to 15 % here), norms, the optimizer. The first layer's
+    Not counted: the zeros between stacked adapters (nn.linear), layers that are recomputed, attention (its cost depends on the tree, it is 5 to 15 % here), norms, the optimizer. The first layer's
     input gradient is counted although LoRA does not need it: one of dozens of layers.
     """
     body = sum(_per_token(linear, method) for linear in shape.linears)
