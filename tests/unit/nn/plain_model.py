@@ -33,9 +33,10 @@ def make_pair(model: Path, scratch: Path, dtype: torch.dtype, *, attention: str 
     with torch.no_grad():
         for _, projection in ours.decoder.projections():
             projection.lora_B.copy_(torch.randn(projection.lora_B.shape, generator=generator) * 0.1)
+        for p in ours.parameters().values():
+            p.copy_(p.float())  # what the file holds
     ours.after_update()
-    exact = {n: (a.float(), b.float()) for n, (a, b) in adapter.current(ours.decoder).items()}
-    adapter.apply(ours.decoder, exact, METHOD.alpha / METHOD.rank)
+    exact = adapter.current(ours.decoder)
     adapter.save(scratch, exact, METHOD, str(model))
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     base = AutoModelForCausalLM.from_pretrained(str(model), dtype=wide, attn_implementation=attention)
