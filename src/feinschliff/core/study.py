@@ -214,6 +214,8 @@ class Study(Wire):
     @field_validator("arms")
     @classmethod
     def _known_arms(cls, arms: tuple[str, ...]) -> tuple[str, ...]:
+        if not arms:
+            raise ValueError(f"a study compares arms; name some, or leave the line out for {', '.join(DEFAULT_ARMS)}")
         for arm in arms:
             for part in ingredients(arm):
                 if part not in INGREDIENTS:

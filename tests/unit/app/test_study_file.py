@@ -62,6 +62,7 @@ def test_a_study_is_read_with_its_defaults(folder: Path) -> None:
         ('at_least = 0.8', 'at_least = "high"', "[goal] at_least: takes a number, not 'high'"),
         ('files = ["train.jsonl"]', "files = []", "[data] files: needs at least 1 entry, not an empty list"),
         ('"atlas"', '"a/b"', "name: takes letters, digits, dots, dashes and underscores"),
+        ('arms = ["base", "prompt", "tuned"]', "arms = []", "arms: a study compares arms; name some, or leave the line out for base, prompt,"),
         ('"tuned"]', '"tund"]', "arms: arm 'tund': 'tund' is not one of base, prompt,"),
         ('grader = "exact"', 'grader = "exakt"', "goal: no grader is called 'exakt'; there are exact"),
         ("train.jsonl", "train.json", "[data] files: there is no file 'train.json' in "),
