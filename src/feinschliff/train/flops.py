@@ -10,8 +10,9 @@ def step_flops(shape: ModelShape, method: Method, *, computed_tokens: int, train
 
     Forward 2 · parameters · tokens. Backward the same again for the gradient of the inputs, and once more for the gradient
     of the weights: of all weights in full fine-tuning, of A and B alone with LoRA. The head counts on trained rows only.
-    Not counted: the zeros between stacked adapters (nn.linear), layers that are recomputed, attention (its cost depends on the tree, it is 5 to 15 % here), norms, the optimizer. The first layer's
-    input gradient is counted although LoRA does not need it: one of dozens of layers.
+    Not counted: attention (its cost depends on the tree, it is 5 to 15 % here), norms, the optimizer, layers that are
+    recomputed, the zeros between stacked adapters (nn.linear). The first layer's input gradient is counted although LoRA
+    does not need it: one of dozens of layers.
     """
     body = sum(_per_token(linear, method) for linear in shape.linears)
     head = 2 * shape.hidden * shape.vocabulary * (3 if isinstance(method, Full) else 2)
