@@ -19,7 +19,7 @@ from feinschliff.core.jobs import TrainSpec
 from feinschliff.data.read import load
 from feinschliff.data.render import Renderer
 from feinschliff.nn.tree import pack
-from feinschliff.train.batches import batch
+from feinschliff.train.batches import Batches
 from feinschliff.train.model import Trainable
 
 SEED = 0
@@ -40,7 +40,8 @@ def main() -> None:
         raise SystemExit(f"{arguments.chats} has {len(rendered)} usable rows; {arguments.steps} steps need {n}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "train.jsonl").write_text("".join(lines[:n]), encoding="utf-8")
-    steps = [batch((rendered[:n],), step, arguments.batch, SEED) for step in range(arguments.steps)]
+    order = Batches((rendered[:n],), arguments.batch, SEED)
+    steps = [order.at(step) for step in range(arguments.steps)]
     tokens = [{"tokens": list(r.tokens), "trained": [int(w > 0) for w in r.weights]} for step in steps for r in step]
     (arguments.out / "tokens.jsonl").write_text("".join(json.dumps(t) + "\n" for t in tokens), encoding="utf-8")
     spec = TrainSpec(model=str(arguments.model), train_files=("train.jsonl",), seed=SEED)

@@ -14,7 +14,9 @@ import pytest
 from small_study import children_of, environment, kill_family, make_study, mtimes, without_clocks
 
 # The real command with chunks of 8 conversations, so that there is something to be killed between.
+# Processes started in the background of a script ignore SIGINT, and their children inherit that.
 SMALL_CHUNKS = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
     "import feinschliff.app.study_answers as a, feinschliff.app.study_run as r; a.CHUNK = r.CHUNK = 8;"
     "from feinschliff.cli.main import main; main()"
 )
