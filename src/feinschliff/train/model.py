@@ -51,7 +51,7 @@ class Trainable:
         return model
 
     def _enter(self) -> None:
-        if self.decoder.occupant is not self.own:
+        if self.own and self.decoder.occupant is not self.own:
             adapter.put(self.decoder, self.own)
             self.decoder.occupant = self.own
 
