@@ -5,7 +5,6 @@ from runs import make_run, small_examples
 from torch.utils.flop_counter import FlopCounterMode
 
 from feinschliff.core.jobs import Full, Lora, Method
-from feinschliff.nn import adapter
 from feinschliff.nn.model import load
 from feinschliff.train.flops import step_flops
 from feinschliff.train.model import Trainable
@@ -16,10 +15,8 @@ from tiny import make_tiny_model
 
 def counted_and_mine(folder, run, method: Method, *, fast: bool) -> tuple[int, int]:
     _, spec = make_run(run, folder, method=method)
-    decoder = load(folder, dtype=torch.float32, trainable=isinstance(method, Full), fast=fast)
-    if isinstance(method, Lora):
-        adapter.add(decoder, method, 0)
-    model = Trainable(decoder, spec, folder)
+    base = load(folder, dtype=torch.float32, trainable=isinstance(method, Full), fast=fast)
+    model = Trainable(base, spec, folder) if isinstance(method, Full) else Trainable.make(spec, folder, torch.float32, base)
     optimizer = torch.optim.SGD(list(model.parameters().values()), lr=0.0)
     with FlopCounterMode(display=False) as counter:
         told = optimizer_step(model, optimizer, small_examples(), rate=0.1, max_grad_norm=1.0, budget_tokens=10_000)
