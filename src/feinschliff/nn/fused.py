@@ -1,6 +1,6 @@
 """A faster decoder layer for the Llama-shaped families (Llama, SmolLM2, Mistral, Qwen 2, Phi-3), equal in result.
 
-Half of a plain layer's time outside the matrix products goes into reading and writing activations: normalising, rotating,
+Much of a plain layer's time outside the matrix products goes into reading and writing activations: normalising, rotating,
 gating, adding. Here each half of a layer is one or two functions with hand-written backward passes that
 
 - multiply query, key and value (gate and up) in one product over one input (nn.linear.Product),
@@ -209,7 +209,9 @@ def observe(body: nn.Module) -> list[Shape] | None:
     finally:
         hook.remove()
     (x, kwargs, wanted), asked = seen[0], list(watch.asked)
-    if any(softcap is not None for _, softcap in asked):
+    rotary = kwargs.get("position_embeddings")
+    whole = isinstance(rotary, tuple) and rotary[0].shape[-1] == getattr(layers[0].self_attn, "head_dim", None)
+    if not whole or any(softcap is not None for _, softcap in asked):  # Phi-4-mini rotates a part of each head
         return None
     shapes = [shape for shape, _ in asked]
     layer = copy.deepcopy(layers[0])

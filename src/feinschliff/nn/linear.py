@@ -176,6 +176,7 @@ class Projection(nn.Module):
     @override
     def forward(self, x: Tensor) -> Tensor:
         """(…, in) → (…, out); only for a projection that is alone in its product."""
+        assert len(self.product.members) == 1
         flat = x.flatten(0, -2)
         y: Tensor = _Multiply.apply(flat, self.product, *self.product.parameters())
         return y.view(*x.shape[:-1], -1)

@@ -89,6 +89,14 @@ def test_the_right_shape_with_another_activation_stays_plain(tmp_path):
     assert not is_fused(load(folder, dtype=torch.float32, trainable=False))
 
 
+def test_heads_rotated_in_part_stay_plain(tmp_path):
+    folder = make_tiny_model(tmp_path / "m", "phi3")
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_parameters"]["partial_rotary_factor"] = 0.5
+    (folder / "config.json").write_text(json.dumps(config))
+    assert not is_fused(load(folder, dtype=torch.float32, trainable=False))
+
+
 def test_the_window_of_each_layer_is_kept(tmp_path):
     decoder = load(make_tiny_model(tmp_path / "m", "phi3"), dtype=torch.float32, trainable=False)
     assert [layer._shape.window for layer in decoder.body.layers] == [WINDOW, WINDOW]
