@@ -86,9 +86,9 @@ class TrainSpec(Wire):
     save_every_steps: int = Field(25, ge=1)  # rolling resume state between the epoch checkpoints
     sharding: Sharding = "none"  # several ranks, full fine-tuning: "full" keeps only a slice of the weights in each
     # Tokens computed in one forward pass; bounds memory, not the result. "auto": as many as fit into the free memory.
-    budget_tokens: Annotated[int, Field(ge=64)] | Literal["auto"] = "auto"
+    budget_tokens: Annotated[int, Field(ge=64)] | Auto = "auto"
     # Decoder layers run again in the backward pass: a third slower, in a fraction of the memory. "auto": if needed.
-    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    gradient_checkpointing: bool | Auto = "auto"
     grouping: Grouping = "step"  # "epoch": examples with long common prefixes come into the same steps
     validate_every_steps: int | None = Field(None, ge=1)  # None: after every epoch; always after the last step
     early_stopping: EarlyStopping | None = None

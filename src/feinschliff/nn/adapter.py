@@ -61,17 +61,13 @@ def put(decoder: Decoder, adapter: Sequence[Place]) -> None:
         p.lora_A = p.lora_B = None
     for place in adapter:
         place.projection.lora_A, place.projection.lora_B, place.projection.scale = place.a, place.b, place.scale
-    for product in {id(p.product): p.product for _, p in decoder.projections()}.values():
+    for product in decoder.products():
         product.rebuild()
 
 
 def current(decoder: Decoder) -> dict[str, tuple[Tensor, Tensor]]:
     """The adapter now in the model."""
-    return {
-        name: (p.lora_A.detach(), p.lora_B.detach())
-        for name, p in decoder.projections()
-        if p.lora_A is not None and p.lora_B is not None
-    }
+    return {place.name: (place.a.detach(), place.b.detach()) for place in places(decoder)}
 
 
 def apply(decoder: Decoder, adapter: Adapter, scale: float) -> None:

@@ -17,6 +17,7 @@ from transformers import AttentionInterface
 from typing_extensions import override
 
 from feinschliff.nn.attention_products import attention, attention_gradient
+from feinschliff.nn.precision import exact_dtype
 from feinschliff.nn.tree import Packed
 from feinschliff.nn.windowed import Plan, windowed
 
@@ -105,7 +106,7 @@ class TreeAttend:
         """The same by a mask over all pairs, with a (H, T, T) matrix of scores: the tests' oracle."""
         ahead = self.packed.positions_T[:, None] - torch.arange(-before, 0) < (window or 1 << 60)
         mask = torch.cat([ahead, self.packed.dense_mask(window)], 1)
-        wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+        wide = exact_dtype(q.dtype)
         groups = q.shape[0] // k.shape[0]
         k, v = k.repeat_interleave(groups, 0), v.repeat_interleave(groups, 0)
         scores = (q @ k.transpose(1, 2)).to(wide) * scale
@@ -118,7 +119,7 @@ class TreeAttend:
 def tree_parts(q: Tensor, k: Tensor, v: Tensor, tree: TreeAttend, scale: float) -> tuple[Tensor, Tensor]:
     """Attention of every packed token along its path, unrounded, and its log-sum-exps (T, H)."""
     T, H, _d = q.shape
-    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+    wide = exact_dtype(q.dtype)
     out = torch.empty(q.shape, dtype=wide)
     lse_TH = torch.empty(T, H, dtype=wide)
     for batch in tree.batches:

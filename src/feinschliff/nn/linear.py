@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from feinschliff.nn.precision import exact_dtype
+
 Grads = list[Tensor]  # of A₁, B₁, A₂, B₂ …, in the order of Product.parameters()
 
 
@@ -134,7 +136,7 @@ class Projection(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
-        self.master = torch.float64 if dtype == torch.float64 else torch.float32
+        self.master = exact_dtype(dtype)
         self.out_features, self.in_features = weight.shape
         self.lora_A: nn.Parameter | None = None
         self.lora_B: nn.Parameter | None = None
@@ -169,10 +171,6 @@ class Projection(nn.Module):
         self.lora_A = self.lora_B = None
         self.product.rebuild()
 
-    def refresh(self) -> None:
-        """After an optimizer step."""
-        self.product.refresh()
-
     @override
     def forward(self, x: Tensor) -> Tensor:
         """(…, in) → (…, out); only for a projection that is alone in its product."""
@@ -206,7 +204,7 @@ class CastLinear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
-        self.weight = nn.Parameter(weight.detach().float() if dtype != torch.float64 else weight.detach().double())
+        self.weight = nn.Parameter(weight.detach().to(exact_dtype(dtype)))
         self.bias = None if bias is None else nn.Parameter(bias.detach().to(self.weight.dtype))
 
     @override

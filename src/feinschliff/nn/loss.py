@@ -5,6 +5,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from feinschliff.nn.precision import exact_dtype
+
 CHUNK = 128  # rows; 128 × 49,152 logits in float32 are 25 MB and stay near the last-level cache
 
 
@@ -23,7 +25,7 @@ class _HeadLoss(torch.autograd.Function):
         softcap: float | None,
     ) -> tuple[Tensor, Tensor]:
         head_low = head.to(dtype)
-        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        wide = exact_dtype(dtype)
         d_hidden = torch.empty(hidden_RD.shape, dtype=dtype)
         d_head = torch.zeros(head.shape, dtype=wide) if ctx.needs_input_grad[1] else None
         loss, n_correct = torch.zeros((), dtype=wide), torch.zeros((), dtype=torch.int64)

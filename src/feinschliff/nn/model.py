@@ -11,7 +11,8 @@ from transformers.utils import logging as transformers_logging
 from feinschliff.core.errors import ModelUnavailable
 from feinschliff.nn import attention, fused
 from feinschliff.nn.attention import Attend
-from feinschliff.nn.linear import Projection
+from feinschliff.nn.linear import Product, Projection
+from feinschliff.nn.precision import exact_dtype
 from feinschliff.nn.swap import swap
 
 
@@ -48,6 +49,10 @@ class Decoder:
             if isinstance(module, Projection):
                 yield f"model.{name}", module
 
+    def products(self) -> list[Product]:
+        """The matrix products behind the projections, each once, however many of them it serves."""
+        return list({id(p.product): p.product for _, p in self.projections()}.values())
+
 
 def load(folder: Path, *, dtype: torch.dtype, trainable: bool, fast: bool = True) -> Decoder:
     """Load a model folder. `trainable`: all weights (full fine-tuning); otherwise all frozen, ready for adapters.
@@ -58,10 +63,9 @@ def load(folder: Path, *, dtype: torch.dtype, trainable: bool, fast: bool = True
     """
     attention.install()
     transformers_logging.disable_progress_bar()
-    master = torch.float64 if dtype == torch.float64 else torch.float32
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=master, attn_implementation=attention.NAME, local_files_only=True
+            str(folder), dtype=exact_dtype(dtype), attn_implementation=attention.NAME, local_files_only=True
         )
     except (OSError, ValueError) as error:
         raise ModelUnavailable(f"{folder} cannot be loaded: {error}", hint="Is it a complete model folder?") from error

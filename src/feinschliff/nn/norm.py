@@ -9,13 +9,15 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from feinschliff.nn.precision import exact_dtype
+
 
 class RmsNorm(nn.Module):
     """y = x / rms(x) · weight, computed in float32, returned in `dtype`."""
 
     def __init__(self, weight: Tensor, eps: float, dtype: torch.dtype) -> None:
         super().__init__()
-        self.register_buffer("weight", weight.detach().float() if dtype != torch.float64 else weight.detach().double())
+        self.register_buffer("weight", weight.detach().to(exact_dtype(dtype)))
         self.weight: Tensor
         self.eps = eps
         self.dtype = dtype

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from typing_extensions import override
 
+from feinschliff.nn.precision import exact_dtype
 from feinschliff.nn.tree import Packed
 
 ROWS = 128  # queries in a block at most
@@ -129,7 +130,7 @@ class _Windowed(torch.autograd.Function):
         Hk = k.shape[0]
         q_KGTd = q.unflatten(0, (Hk, H // Hk))
         out = q.new_empty(T, Hk, H // Hk, d)
-        lse_KGT = torch.empty(Hk, H // Hk, T, dtype=_wide(q))
+        lse_KGT = torch.empty(Hk, H // Hk, T, dtype=exact_dtype(q.dtype))
         for block in plan.blocks:
             hidden, own = plan.hidden(block), slice(block.start, block.end)
             for heads in _head_slices(block, Hk, H // Hk):
@@ -171,7 +172,7 @@ class _Windowed(torch.autograd.Function):
 
 def _scores(q: Tensor, k: Tensor, scale: float, softcap: float | None) -> Tensor:
     """(h, R, K) in float32 or wider, nothing masked."""
-    scores = (q @ k.transpose(1, 2)).to(_wide(q))
+    scores = (q @ k.transpose(1, 2)).to(exact_dtype(q.dtype))
     return scores.mul_(scale) if softcap is None else scores.mul_(scale / softcap).tanh_().mul_(softcap)
 
 
@@ -212,7 +213,3 @@ def _add(total: Tensor, part: Tensor, ranges: tuple[tuple[int, int], ...]) -> No
     for first, last in ranges:
         total[:, first:last] += part[:, at : at + last - first]
         at += last - first
-
-
-def _wide(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32

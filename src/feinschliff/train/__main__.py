@@ -3,7 +3,7 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -26,23 +26,25 @@ def main(run_dirs: Sequence[Path]) -> int:
         for run_dir, steps_left in list(waiting.items()):
             try:
                 next(steps_left)
-            except StopIteration:
+            except StopIteration as ended:
                 del waiting[run_dir]
-            except (FeinschliffError, ValidationError, OSError, MemoryError) as error:
-                del waiting[run_dir]
-                code = _failed(run_dir, _describe(error))
-            except Exception as error:  # noqa: BLE001  the process boundary: torch and safetensors say "disk full" as RuntimeError and their own
-                traceback.print_exc()
-                reason = (str(error).strip().splitlines() or [""])[0]
-                del waiting[run_dir]
-                code = _failed(run_dir, Failed(code="crashed", message=f"{type(error).__name__}: {reason}", hint=AGAIN))
+                code = max(code, ended.value)
     return code
 
 
-def _steps(run_dir: Path, bases: Bases) -> Iterator[int]:
-    spec = TrainSpec.model_validate_json((run_dir / "spec.json").read_text(encoding="utf-8"))
-    with joined(run_dir / "lock", spec.sharding) as ranks:
-        yield from steps(run_dir, spec, ranks, bases)
+def _steps(run_dir: Path, bases: Bases) -> Generator[int, None, int]:
+    """Yield after every optimizer step; the exit code comes last."""
+    try:
+        spec = TrainSpec.model_validate_json((run_dir / "spec.json").read_text(encoding="utf-8"))
+        with joined(run_dir / "lock", spec.sharding) as ranks:
+            yield from steps(run_dir, spec, ranks, bases)
+    except (FeinschliffError, ValidationError, OSError, MemoryError) as error:
+        return _failed(run_dir, _describe(error))
+    except Exception as error:  # noqa: BLE001  the process boundary: torch and safetensors say "disk full" as RuntimeError and their own
+        traceback.print_exc()
+        reason = (str(error).strip().splitlines() or [""])[0]
+        return _failed(run_dir, Failed(code="crashed", message=f"{type(error).__name__}: {reason}", hint=AGAIN))
+    return 0
 
 
 def _failed(run_dir: Path, event: Failed) -> int:

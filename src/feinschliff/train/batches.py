@@ -2,18 +2,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-import torch
-
 from feinschliff.core.chat import Rendered
 from feinschliff.core.jobs import Grouping
 from feinschliff.nn.tree import Packed, pack
-from feinschliff.train.grouping import Marks, grouped_batches, prefix_marks
-
-
-def order(n_examples: int, seed: int, epoch: int) -> list[int]:
-    """The epoch's permutation; a function of seed and epoch alone, so a resumed run sees the same one."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    return torch.randperm(n_examples, generator=generator).tolist()
+from feinschliff.train.grouping import Marks, cut, grouped_batches, order, prefix_marks
 
 
 @dataclass(slots=True)
@@ -52,8 +44,7 @@ class Batches:
     def _of_epoch(self, epoch: int) -> list[list[int]]:
         if self.grouping == "epoch":
             return grouped_batches(self._marks, self.batch_size, self.seed, epoch)
-        shuffled = order(len(self.variants[0]), self.seed, epoch)
-        return [shuffled[i : i + self.batch_size] for i in range(0, len(shuffled), self.batch_size)]
+        return cut(order(len(self.variants[0]), self.seed, epoch), self.batch_size)
 
 
 def microbatches(examples: Sequence[Rendered], budget_tokens: int) -> Iterator[Packed]:

@@ -1,4 +1,4 @@
-"""An epoch's order in which examples with long common prefixes stand together, and everything else is shuffled."""
+"""An epoch's order: shuffled, or with examples that have long common prefixes together and everything else shuffled."""
 from array import array
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -10,6 +10,17 @@ from feinschliff.core.chat import Rendered
 BLOCK = 64  # tokens; a shorter common prefix saves too little to bring examples together (nn.tree.MIN_SAVING)
 
 Marks = tuple[bytes, ...]  # of an example's prefixes of 64, 128, … tokens
+
+
+def order(n_examples: int, seed: int, epoch: int) -> list[int]:
+    """The epoch's permutation; a function of seed and epoch alone, so a resumed run sees the same one."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randperm(n_examples, generator=generator).tolist()
+
+
+def cut(examples: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Consecutive pieces; the last may be smaller."""
+    return [list(examples[i : i + batch_size]) for i in range(0, len(examples), batch_size)]
 
 
 def prefix_marks(examples: Sequence[Rendered]) -> list[Marks]:
@@ -44,7 +55,5 @@ def _drawn(key: bytes, what: bytes) -> bytes:
 
 def grouped_batches(marks: Sequence[Marks], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
     """The epoch's steps: consecutive pieces of the grouped order, in shuffled order; each example once."""
-    order = grouped_order(marks, seed, epoch)
-    pieces = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    return [pieces[i] for i in torch.randperm(len(pieces), generator=generator).tolist()]
+    pieces = cut(grouped_order(marks, seed, epoch), batch_size)
+    return [pieces[i] for i in order(len(pieces), seed, epoch)]

@@ -7,12 +7,12 @@ are bounded, not linear, and so overestimated: by less than a tenth for models o
 """
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 
 from feinschliff.core.chat import Rendered
 from feinschliff.core.errors import TrainingFailed
+from feinschliff.core.jobs import Auto
 from feinschliff.nn.recompute import layers, recompute
 from feinschliff.nn.tree import pack
 from feinschliff.train.available import available_bytes, map_large_blocks
@@ -112,8 +112,8 @@ def _probe(model: Trainable, n_tokens: int) -> list[int]:
 class Asked:
     """What the spec says, and the data's sizes in tokens: of the longest example, and of the largest step."""
 
-    budget_tokens: int | Literal["auto"]
-    recompute: bool | Literal["auto"]
+    budget_tokens: int | Auto
+    recompute: bool | Auto
     longest: int
     step: int
 

@@ -87,8 +87,8 @@ class Trainable:
 
     def after_update(self) -> None:
         self._enter()
-        for _, projection in self.decoder.projections():
-            projection.refresh()
+        for product in self.decoder.products():
+            product.refresh()
 
     def save(self, folder: Path, parameters: Mapping[str, Tensor] | None = None) -> None:
         """Write the result: an adapter folder, or a whole model folder, there from `parameters` where they are sharded."""

@@ -38,7 +38,7 @@ def filled(decoder: Decoder, method: Lora, seed: int = 3) -> Decoder:
         for _, projection in decoder.projections():
             if projection.lora_B is not None:
                 projection.lora_B.normal_(0, 0.2)
-            projection.refresh()
+            projection.product.refresh()
     return decoder
 
 

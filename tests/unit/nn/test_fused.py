@@ -33,7 +33,7 @@ def with_adapter(folder, method: Lora, dtype: torch.dtype, *, fast: bool) -> Dec
         for _, projection in decoder.projections():
             if projection.lora_B is not None:
                 projection.lora_B.copy_(torch.randn(projection.lora_B.shape, generator=generator) * 0.1)
-            projection.refresh()
+            projection.product.refresh()
     return decoder
 
 
