@@ -1,4 +1,4 @@
-"""A faster decoder layer for the Llama-shaped families (Llama, SmolLM2, Mistral, Qwen 2, Phi-3), equal in result.
+"""A leaner decoder layer for the Llama-shaped families (Llama, SmolLM2, Mistral, Qwen 2, Phi-3), equal in result.
 
 Much of a plain layer's time outside the matrix products goes into reading and writing activations: normalising, rotating,
 gating, adding. Here each half of a layer is one or two functions with hand-written backward passes that
