@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from feinschliff.app.study_run import Backends
-from feinschliff.catalog.models import load_catalog
+from feinschliff.catalog.models import Catalog, load_catalog
 from feinschliff.core.engine import Sampling
 from feinschliff.core.ports import Embedder, Responder
 from feinschliff.core.study import Study
@@ -18,9 +18,22 @@ from feinschliff.providers.trainer import LocalTrainer
 REPORTED = ("feinschliff", "torch", "transformers", "tokenizers", "numpy", "scipy", "ladybug", "gqlppy")
 
 
+def settings_folder() -> Path:
+    """The user's own files: `$FEINSCHLIFF_CONFIG`, else `$XDG_CONFIG_HOME/feinschliff` or `~/.config/feinschliff`. It need not exist."""
+    if own := os.environ.get("FEINSCHLIFF_CONFIG"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "feinschliff"
+
+
+def own_catalog() -> Catalog:
+    """The built-in models, with the user's models.toml on top where there is one. Raises BadStudy where that is malformed."""
+    own = settings_folder() / "models.toml"
+    return load_catalog(own) if own.is_file() else load_catalog()
+
+
 def model_folder(name: str, note: Callable[[str], None] = lambda text: None) -> Path:
     """The folder with the weights of a catalogue id, or the folder of that name. Raises ModelUnavailable."""
-    return weights.model_folder(name, load_catalog(), note)
+    return weights.model_folder(name, own_catalog(), note)
 
 
 def study_backends(study: Study, out: Path, note: Callable[[str], None]) -> Backends:

@@ -4,7 +4,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Union, get_args, get_origin, get_type_hints
+from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
@@ -75,6 +75,8 @@ def _argument(parameter: Parameter) -> str:
 def _type(annotation: object) -> str:
     if get_origin(annotation) in (types.UnionType, Union):
         annotation = next(a for a in get_args(annotation) if a is not type(None))
+    if get_origin(annotation) is Literal:  # the values stand in the option's help
+        return WORDS[str]
     return WORDS.get(annotation, str(annotation))
 
 
