@@ -27,6 +27,7 @@ SHARED_FIELDS: dict[type[BaseModel], dict[str, str]] = {
         "alpha": "The update is scaled by alpha / rank.",
         "targets": "Names of the projections that get adapters.",
         "rslora": "Scale by alpha / √rank instead, so that high ranks learn as fast as low ones.",
+        "dora": "Train each output's length apart from its direction (DoRA): nearer to full fine-tuning, a little slower.",
     },
     Hyperparameters: {
         "n_epochs": 'Passes over the training part. `"auto"`: by the number of examples.',

@@ -20,6 +20,7 @@ class Lora(Wire):
     alpha: float = Field(32.0, gt=0)
     targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
     rslora: bool = False  # Kalajdzievski 2023, arXiv 2312.03732: an update that does not shrink as the rank grows
+    dora: bool = False  # Liu et al. 2024, arXiv 2402.09353: each output's length is trained apart from its direction
 
     @property
     def scale(self) -> float:

@@ -1,8 +1,9 @@
-"""LoRA adapters in PEFT's folder format: adapter_config.json and adapter_model.safetensors, readable by both sides."""
+"""LoRA and DoRA adapters in PEFT's folder format: adapter_config.json and adapter_model.safetensors, readable by both sides."""
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,10 +14,20 @@ from feinschliff.core.jobs import Lora
 from feinschliff.nn.linear import Projection
 from feinschliff.nn.model import Decoder
 
-Adapter = Mapping[str, tuple[Tensor, Tensor]]  # full module name → A (rank, in), B (out, rank)
+
+class Matrices(NamedTuple):
+    """What is trained for one projection."""
+
+    a: Tensor  # (rank, in)
+    b: Tensor  # (out, rank)
+    magnitude: Tensor | None = None  # (out,), of DoRA
+
+
+Adapter = Mapping[str, Matrices]  # by full module name
 _PREFIX = "base_model.model."
+_MAGNITUDE = ".lora_magnitude_vector"
 # PEFT options that change what the two matrices mean, or add others; ignoring them would silently answer otherwise.
-_UNSUPPORTED = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out", "trainable_token_indices")
+_UNSUPPORTED = ("rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out", "trainable_token_indices")
 
 
 def add(decoder: Decoder, method: Lora, seed: int) -> None:
@@ -25,7 +36,7 @@ def add(decoder: Decoder, method: Lora, seed: int) -> None:
     found = False
     for name, projection in decoder.projections():
         if method.targets == "all-linear" or name.rsplit(".", 1)[-1] in method.targets:
-            projection.add_adapter(method.rank, method.scale, generator)
+            projection.add_adapter(method.rank, method.scale, generator, dora=method.dora)
             found = True
     if not found:
         names = sorted({name.rsplit(".", 1)[-1] for name, _ in decoder.projections()})
@@ -43,13 +54,20 @@ class Place:
     projection: Projection
     a: nn.Parameter
     b: nn.Parameter
+    magnitude: nn.Parameter | None
     scale: float
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Under their attributes' names."""
+        named = {"lora_A": self.a, "lora_B": self.b, "lora_magnitude_vector": self.magnitude}
+        return {name: p for name, p in named.items() if p is not None}
 
 
 def places(decoder: Decoder) -> tuple[Place, ...]:
     """The adapter now in the model, as it can be put back after another one."""
     return tuple(
-        Place(name, p, p.lora_A, p.lora_B, p.scale)
+        Place(name, p, p.lora_A, p.lora_B, p.lora_magnitude_vector, p.scale)
         for name, p in decoder.projections()
         if p.lora_A is not None and p.lora_B is not None
     )
@@ -58,16 +76,17 @@ def places(decoder: Decoder) -> tuple[Place, ...]:
 def put(decoder: Decoder, adapter: Sequence[Place]) -> None:
     """Put the very parameters of `adapter` back in their places, and take any others out."""
     for _, p in decoder.projections():
-        p.lora_A = p.lora_B = None
+        p.lora_A = p.lora_B = p.lora_magnitude_vector = None
     for place in adapter:
-        place.projection.lora_A, place.projection.lora_B, place.projection.scale = place.a, place.b, place.scale
+        p = place.projection
+        p.lora_A, p.lora_B, p.lora_magnitude_vector, p.scale = place.a, place.b, place.magnitude, place.scale
     for product in decoder.products():
         product.rebuild()
 
 
-def current(decoder: Decoder) -> dict[str, tuple[Tensor, Tensor]]:
+def current(decoder: Decoder) -> dict[str, Matrices]:
     """The adapter now in the model."""
-    return {place.name: (place.a.detach(), place.b.detach()) for place in places(decoder)}
+    return {p.name: Matrices(p.a.detach(), p.b.detach(), None if p.magnitude is None else p.magnitude.detach()) for p in places(decoder)}
 
 
 def apply(decoder: Decoder, adapter: Adapter, scale: float) -> None:
@@ -80,7 +99,8 @@ def apply(decoder: Decoder, adapter: Adapter, scale: float) -> None:
         )
     for name, projection in decoder.projections():
         if name in adapter:
-            projection.set_adapter(*adapter[name], scale)
+            found = adapter[name]
+            projection.set_adapter(found.a, found.b, scale, found.magnitude)
         elif projection.lora_A is not None:
             projection.drop_adapter()
 
@@ -89,9 +109,11 @@ def save(folder: Path, adapter: Adapter, method: Lora, base_model: str) -> None:
     """Write a PEFT adapter folder."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {}
-    for name, (a, b) in adapter.items():
-        tensors[f"{_PREFIX}{name}.lora_A.weight"] = a.contiguous()
-        tensors[f"{_PREFIX}{name}.lora_B.weight"] = b.contiguous()
+    for name, of in adapter.items():
+        tensors[f"{_PREFIX}{name}.lora_A.weight"] = of.a.contiguous()
+        tensors[f"{_PREFIX}{name}.lora_B.weight"] = of.b.contiguous()
+        if of.magnitude is not None:
+            tensors[f"{_PREFIX}{name}{_MAGNITUDE}"] = of.magnitude.contiguous()
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = {
         "peft_type": "LORA",
@@ -100,6 +122,7 @@ def save(folder: Path, adapter: Adapter, method: Lora, base_model: str) -> None:
         "r": method.rank,
         "lora_alpha": method.alpha,
         "use_rslora": method.rslora,
+        "use_dora": method.dora,
         "lora_dropout": 0.0,
         "bias": "none",
         "target_modules": sorted({name.rsplit(".", 1)[-1] for name in adapter}),
@@ -108,7 +131,7 @@ def save(folder: Path, adapter: Adapter, method: Lora, base_model: str) -> None:
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
-def read(folder: Path) -> tuple[dict[str, tuple[Tensor, Tensor]], float]:
+def read(folder: Path) -> tuple[dict[str, Matrices], float]:
     """Read a PEFT adapter folder: the adapter and its scale (alpha / rank, or alpha / √rank for rsLoRA)."""
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
@@ -125,7 +148,17 @@ def read(folder: Path) -> tuple[dict[str, tuple[Tensor, Tensor]], float]:
         )
     suffix = ".lora_A.weight"
     names = [key.removeprefix(_PREFIX).removesuffix(suffix) for key in tensors if key.endswith(suffix)]
-    pairs = {n: (tensors[f"{_PREFIX}{n}.lora_A.weight"], tensors[f"{_PREFIX}{n}.lora_B.weight"]) for n in names}
+    found = {
+        n: Matrices(
+            tensors[f"{_PREFIX}{n}{suffix}"], tensors[f"{_PREFIX}{n}.lora_B.weight"], tensors.get(f"{_PREFIX}{n}{_MAGNITUDE}")
+        )
+        for n in names
+    }
+    if config.get("use_dora") and any(of.magnitude is None for of in found.values()):
+        raise ModelUnavailable(
+            f"{folder} is a DoRA adapter without the magnitudes of some of its layers.",
+            hint="Save it again with a current version of PEFT.",
+        )
     rank = config["r"]
     scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
-    return pairs, scale
+    return found, scale

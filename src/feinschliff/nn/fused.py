@@ -84,9 +84,10 @@ class _Enter(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, eps: float, product: Product, cos: Tensor, sin: Tensor, n_heads: int, head_dim: int, *_: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         both, rstd = _normalised_input(x, weight, eps, product)
-        qkv = product(both).view(x.shape[0], -1, head_dim)
+        y, kept = product(both)
+        qkv = y.view(x.shape[0], -1, head_dim)
         n_keys = (qkv.shape[1] - n_heads) // 2
-        ctx.save_for_backward(x, weight, rstd, both, cos, sin)
+        ctx.save_for_backward(x, weight, rstd, both, kept, cos, sin)
         ctx.product = product
         rotated = rotate(qkv[:, : n_heads + n_keys], cos, sin)
         return rotated[:, :n_heads], rotated[:, n_heads:], qkv[:, n_heads + n_keys :]
@@ -94,13 +95,13 @@ class _Enter(torch.autograd.Function):
     @staticmethod
     @override
     def backward(ctx: Any, dq: Tensor, dk: Tensor, dv: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
-        x, weight, rstd, both, cos, sin = ctx.saved_tensors
+        x, weight, rstd, both, kept, cos, sin = ctx.saved_tensors
         n_heads, n_keys = dq.shape[1], dk.shape[1]
         d_qkv = dq.new_empty(dq.shape[0], n_heads + 2 * n_keys, dq.shape[2])
         rotate(dq, cos, -sin, out=d_qkv[:, :n_heads])
         rotate(dk, cos, -sin, out=d_qkv[:, n_heads : n_heads + n_keys])
         d_qkv[:, n_heads + n_keys :] = dv
-        dy, grads = ctx.product.backward(d_qkv.flatten(1), both, need_dx=ctx.needs_input_grad[0])
+        dy, grads = ctx.product.backward(d_qkv.flatten(1), both, kept, need_dx=ctx.needs_input_grad[0])
         dx = None if dy is None else normalise_backward(dy, x, weight, rstd)
         return dx, None, None, None, None, None, None, None, *grads
 
@@ -112,15 +113,16 @@ class _Leave(torch.autograd.Function):
     @override
     def forward(ctx: Any, x: Tensor, heads: Tensor, product: Product, *_: Tensor) -> Tensor:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
         both = product.widen(heads)
-        ctx.save_for_backward(both)
+        y, kept = product(both)
+        ctx.save_for_backward(both, kept)
         ctx.product = product
-        return x + product(both)
+        return x + y
 
     @staticmethod
     @override
     def backward(ctx: Any, dx: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
-        (both,) = ctx.saved_tensors
-        d_heads, grads = ctx.product.backward(dx.to(both.dtype), both)
+        both, kept = ctx.saved_tensors
+        d_heads, grads = ctx.product.backward(dx.to(both.dtype), both, kept)
         return dx, d_heads, None, *grads
 
 
@@ -133,30 +135,32 @@ class _GatedMlp(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, eps: float, gate_up: Product, down: Product, *_: Tensor
     ) -> Tensor:
         both, rstd = _normalised_input(x, weight, eps, gate_up)
-        gate, up = gate_up(both).chunk(2, 1)
+        y, kept = gate_up(both)
+        gate, up = y.chunk(2, 1)
         wide = down.room(x.shape[0])
         torch.mul(F.silu(gate), up, out=wide[:, : down.n_in])
         down.fill(wide)
         low = wide[:, down.n_in :].contiguous()  # the gated product itself is made again in the backward pass
-        ctx.save_for_backward(x, weight, rstd, both, gate, up, low)
+        y, kept_down = down(wide)
+        ctx.save_for_backward(x, weight, rstd, both, kept, gate, up, low, kept_down)
         ctx.gate_up, ctx.down = gate_up, down
-        return x + down(wide)
+        return x + y
 
     @staticmethod
     @override
     def backward(ctx: Any, dx_out: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
-        x, weight, rstd, both, gate, up, low = ctx.saved_tensors
+        x, weight, rstd, both, kept, gate, up, low, kept_down = ctx.saved_tensors
         gate_up: Product = ctx.gate_up
         down: Product = ctx.down
         active = F.silu(gate)
         wide = torch.cat([active * up, low], 1)
-        d_hidden, down_grads = down.backward(dx_out.to(both.dtype), wide)
+        d_hidden, down_grads = down.backward(dx_out.to(both.dtype), wide, kept_down)
         assert d_hidden is not None
         d_both = torch.empty(x.shape[0], 2 * gate.shape[1], dtype=gate.dtype)
         d_gate, d_up = d_both.chunk(2, 1)
         torch.mul(d_hidden, active, out=d_up)
         torch.ops.aten.silu_backward.grad_input(d_hidden.mul_(up), gate, grad_input=d_gate)
-        dy, grads = gate_up.backward(d_both, both)
+        dy, grads = gate_up.backward(d_both, both, kept)
         assert dy is not None
         dx = normalise_backward(dy, x, weight, rstd).add_(dx_out)
         return dx, None, None, None, None, *grads, *down_grads

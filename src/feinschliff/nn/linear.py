@@ -4,6 +4,9 @@
 in bf16 within 0.3 % of fp32 (adding a separately rounded adapter output costs about one step of progress).
 
 Layers that read the same input (query, key and value; gate and up) are stacked into one such product.
+
+DoRA (Liu et al. 2024, arXiv 2402.09353) gives every output a trained magnitude m beside the direction that W + s·B·A has:
+its row of the product is multiplied by m / |W + s·B·A|, a norm that counts as a constant in the backward pass (section 4.3).
 """
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +19,7 @@ from typing_extensions import override
 from feinschliff.nn.precision import exact_dtype
 
 Grads = list[Tensor]  # of A₁, B₁, A₂, B₂ …, in the order of Product.parameters()
+NORM_ROWS = 256  # of a weight in the exact type at once, so that they stay in the cache
 
 
 class Product:
@@ -30,6 +34,8 @@ class Product:
         self.bias_N = bias_N
         self.extended_NE = weight_NK
         self.low_RK: Tensor | None = None  # the stacked A, in the products' type
+        # DoRA: what an output is multiplied by, less one, so that the products' type holds enough of it.
+        self.stretch_N: Tensor | None = None
         ends = torch.tensor([m.out_features for m in members]).cumsum(0).tolist()
         self.rows = [slice(end - m.out_features, end) for m, end in zip(members, ends, strict=True)]
 
@@ -56,27 +62,33 @@ class Product:
         ranks = [m.lora_A.shape[0] for m in self.members if m.lora_A is not None]
         base = self.extended_NE[:, : self.n_in]
         if not ranks:
-            self.low_RK, self.extended_NE = None, base.contiguous()
+            self.low_RK, self.stretch_N, self.extended_NE = None, None, base.contiguous()
             return
         if self.low_RK is None or self.low_RK.shape[0] != sum(ranks):
             self.low_RK = base.new_empty(sum(ranks), self.n_in)
             self.extended_NE = torch.cat([base, base.new_empty(base.shape[0], sum(ranks))], 1)
         self.extended_NE[:, self.n_in :] = 0
+        self.stretch_N = base.new_zeros(base.shape[0]) if any(m.lora_magnitude_vector is not None for m in self.members) else None
         self.refresh()
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """After an optimizer step: bring A and s·B, in the products' type, to their places."""
+        """After an optimizer step: bring A and s·B, in the products' type, to their places, and the rows to their lengths."""
         for member, rows, columns in self._adapted():
             assert self.low_RK is not None
             assert member.lora_A is not None
             assert member.lora_B is not None
             self.low_RK[columns] = member.lora_A.to(self.low_RK.dtype)
             self.extended_NE[rows, self.n_in + columns.start : self.n_in + columns.stop] = member.lora_B * member.scale
+            if member.lora_magnitude_vector is not None:
+                assert self.stretch_N is not None
+                norms = _row_norms(member.weight, member.lora_B * member.scale, member.lora_A)
+                # A row of zeros has no direction, and so stays one.
+                self.stretch_N[rows] = torch.where(norms > 0, member.lora_magnitude_vector / norms, 0.0) - 1.0
 
     def parameters(self) -> list[Tensor]:
-        """A₁, B₁, A₂, B₂ … of the members that have adapters."""
-        return [p for m, _, _ in self._adapted() for p in (m.lora_A, m.lora_B) if p is not None]
+        """A₁, B₁ (and DoRA's m₁), A₂, B₂ … of the members that have adapters."""
+        return [p for m, _, _ in self._adapted() for p in (m.lora_A, m.lora_B, m.lora_magnitude_vector) if p is not None]
 
     def room(self, n_rows: int) -> Tensor:
         """An empty (T, E): whoever makes the input may write it into the first K columns and save a copy."""
@@ -96,15 +108,26 @@ class Product:
             both_TE[:, self.n_in :] = F.linear(both_TE[:, : self.n_in], self.low_RK)
         return both_TE
 
-    def __call__(self, both_TE: Tensor) -> Tensor:
-        """(T, E) → (T, N)."""
-        return F.linear(both_TE, self.extended_NE, self.bias_N)
+    def __call__(self, both_TE: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(T, E) → (T, N), and with DoRA the same without the bias, for the backward pass."""
+        if self.stretch_N is None:
+            return F.linear(both_TE, self.extended_NE, self.bias_N), None
+        plain_TN = F.linear(both_TE, self.extended_NE)
+        y_TN = plain_TN.addcmul_(plain_TN, self.stretch_N)
+        return (y_TN if self.bias_N is None else y_TN + self.bias_N), y_TN
 
-    def backward(self, dy_TN: Tensor, both_TE: Tensor, *, need_dx: bool = True) -> tuple[Tensor | None, Grads]:
-        """Gradients of the input (T, K) and of `parameters()`; the frozen weight gets none."""
+    def backward(
+        self, dy_TN: Tensor, both_TE: Tensor, y_TN: Tensor | None, *, need_dx: bool = True
+    ) -> tuple[Tensor | None, Grads]:
+        """Gradients of the input (T, K) and of `parameters()`; the frozen weight gets none. `y_TN`: what the call kept."""
         if self.low_RK is None:
             return (dy_TN @ self.extended_NE if need_dx else None), []
         K = self.n_in
+        dm_N = None
+        if self.stretch_N is not None:
+            assert y_TN is not None
+            dm_N = (dy_TN * y_TN).sum(0, dtype=self.members[0].master)  # times m: y = m · (W + s·B·A) x / |W + s·B·A|
+            dy_TN = torch.addcmul(dy_TN, dy_TN, self.stretch_N)
         d_both = dy_TN @ self.extended_NE if need_dx else None  # the products with W and with s·B in one
         d_low = (dy_TN @ self.extended_NE[:, K:] if d_both is None else d_both[:, K:]).contiguous()
         dx = None if d_both is None else torch.addmm(d_both[:, :K], d_low, self.low_RK)
@@ -113,6 +136,10 @@ class Product:
         for member, rows, columns in self._adapted():
             db = dy_TN[:, rows].t() @ both_TE[:, K + columns.start : K + columns.stop]
             grads += [da_RK[columns].to(member.master), db.to(member.master).mul_(member.scale)]
+            if member.lora_magnitude_vector is not None:
+                assert dm_N is not None
+                m = member.lora_magnitude_vector
+                grads.append(torch.where(m != 0, dm_N[rows] / m, 0.0))
         return dx, grads
 
     def _adapted(self) -> list[tuple["Projection", slice, slice]]:
@@ -140,6 +167,7 @@ class Projection(nn.Module):
         self.out_features, self.in_features = weight.shape
         self.lora_A: nn.Parameter | None = None
         self.lora_B: nn.Parameter | None = None
+        self.lora_magnitude_vector: nn.Parameter | None = None
         self.scale = 1.0
         self.product = Product([self], weight.detach().to(dtype), None if bias is None else bias.detach().to(dtype))
 
@@ -153,22 +181,25 @@ class Projection(nn.Module):
         product = self.product
         return None if product.bias_N is None else product.bias_N[product.rows[product.members.index(self)]]
 
-    def add_adapter(self, rank: int, scale: float, generator: torch.Generator) -> None:
-        """Kaiming-uniform A and zero B, as PEFT does: the first forward pass is the base model's."""
+    def add_adapter(self, rank: int, scale: float, generator: torch.Generator, *, dora: bool = False) -> None:
+        """Kaiming-uniform A and zero B, as PEFT does: the first forward pass is the base model's. DoRA: and m = |W|."""
         a = torch.empty(rank, self.in_features)
         nn.init.kaiming_uniform_(a, a=5**0.5, generator=generator)
-        self.set_adapter(a, torch.zeros(self.out_features, rank), scale)
+        b = torch.zeros(self.out_features, rank)
+        magnitude = _row_norms(self.weight, b.to(self.master), a.to(self.master)) if dora else None
+        self.set_adapter(a, b, scale, magnitude)
 
-    def set_adapter(self, a: Tensor, b: Tensor, scale: float) -> None:
-        """Put the adapter (rank, in), (out, rank) in, replacing any other."""
+    def set_adapter(self, a: Tensor, b: Tensor, scale: float, magnitude: Tensor | None = None) -> None:
+        """Put the adapter (rank, in), (out, rank), and with DoRA (out,), in, replacing any other."""
         self.lora_A = nn.Parameter(a.to(self.master))
         self.lora_B = nn.Parameter(b.to(self.master))
+        self.lora_magnitude_vector = None if magnitude is None else nn.Parameter(magnitude.to(self.master))
         self.scale = scale
         self.product.rebuild()
 
     def drop_adapter(self) -> None:
         """Back to the base weight."""
-        self.lora_A = self.lora_B = None
+        self.lora_A = self.lora_B = self.lora_magnitude_vector = None
         self.product.rebuild()
 
     @override
@@ -180,6 +211,12 @@ class Projection(nn.Module):
         return y.view(*x.shape[:-1], -1)
 
 
+def _row_norms(weight_NK: Tensor, b_NR: Tensor, a_RK: Tensor) -> Tensor:
+    """Lengths (N,) of the rows of W + B·A, in the type of A."""
+    parts = zip(weight_NK.split(NORM_ROWS), b_NR.split(NORM_ROWS), strict=True)
+    return torch.cat([torch.linalg.vector_norm(torch.addmm(w.to(a_RK.dtype), b, a_RK), dim=1) for w, b in parts])
+
+
 class _Multiply(torch.autograd.Function):
     """One product as a layer of its own."""
 
@@ -187,9 +224,10 @@ class _Multiply(torch.autograd.Function):
     @override
     def forward(ctx: Any, x_TK: Tensor, product: Product, *_: Tensor) -> Tensor:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
         both_TE = product.widen(x_TK)
-        ctx.save_for_backward(both_TE)
+        y_TN, kept = product(both_TE)
+        ctx.save_for_backward(both_TE, kept)
         ctx.product = product
-        return product(both_TE)
+        return y_TN
 
     @staticmethod
     @override

@@ -58,8 +58,7 @@ class Trainable:
     def parameters(self) -> dict[str, Tensor]:
         """Trainable tensors by stable name."""
         if self.own:
-            of = {place.name.removeprefix("model."): place for place in self.own}
-            return {f"{name}.{x}": p for name, place in of.items() for x, p in (("lora_A", place.a), ("lora_B", place.b))}
+            return {f"{place.name.removeprefix('model.')}.{x}": p for place in self.own for x, p in place.parameters.items()}
         return {n: p for n, p in self.decoder.body.named_parameters() if p.requires_grad} | self._own_head()
 
     def _own_head(self) -> dict[str, Tensor]:

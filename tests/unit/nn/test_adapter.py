@@ -38,14 +38,16 @@ def filled(decoder: Decoder, method: Lora, seed: int = 3) -> Decoder:
         for _, projection in decoder.projections():
             if projection.lora_B is not None:
                 projection.lora_B.normal_(0, 0.2)
+            if projection.lora_magnitude_vector is not None:
+                projection.lora_magnitude_vector.mul_(1 + 0.5 * torch.rand(projection.out_features))
             projection.product.refresh()
     return decoder
 
 
-@pytest.mark.parametrize("rslora", [False, True])
+@pytest.mark.parametrize(("rslora", "dora"), [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize("targets", ["all-linear", ("q_proj", "down_proj")])
-def test_saved_adapter_is_loaded_by_peft_with_equal_logits(tiny_model, tmp_path, targets, rslora):
-    method = Lora(rank=4, alpha=16, targets=targets, rslora=rslora)
+def test_saved_adapter_is_loaded_by_peft_with_equal_logits(tiny_model, tmp_path, targets, rslora, dora):
+    method = Lora(rank=4, alpha=16, targets=targets, rslora=rslora, dora=dora)
     decoder = filled(load(tiny_model, dtype=torch.float32, trainable=False), method)
     adapter.save(tmp_path, adapter.current(decoder), method, str(tiny_model))
     assert adapter.read(tmp_path)[1] == method.scale == (8 if rslora else 4)
@@ -54,10 +56,16 @@ def test_saved_adapter_is_loaded_by_peft_with_equal_logits(tiny_model, tmp_path,
     assert not torch.allclose(our_logits(decoder), their_logits(plain(tiny_model)), atol=0.1)
 
 
-@pytest.mark.parametrize("rslora", [False, True])
-def test_peft_adapter_is_read_with_equal_logits(tiny_model, tmp_path, rslora):
-    config = LoraConfig(r=4, lora_alpha=8, use_rslora=rslora, target_modules=["q_proj", "up_proj"], init_lora_weights=False)
+@pytest.mark.parametrize(("rslora", "dora"), [(False, False), (True, False), (False, True)])
+def test_peft_adapter_is_read_with_equal_logits(tiny_model, tmp_path, rslora, dora):
+    config = LoraConfig(
+        r=4, lora_alpha=8, use_rslora=rslora, use_dora=dora, target_modules=["q_proj", "up_proj"], init_lora_weights=False
+    )
     theirs = get_peft_model(plain(tiny_model), config)
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            if "magnitude" in name:
+                parameter.mul_(1 + 0.5 * torch.rand(len(parameter)))
     theirs.save_pretrained(str(tmp_path))
     decoder = load(tiny_model, dtype=torch.float32, trainable=False)
     adapter.apply(decoder, *adapter.read(tmp_path))
@@ -66,11 +74,18 @@ def test_peft_adapter_is_read_with_equal_logits(tiny_model, tmp_path, rslora):
     torch.testing.assert_close(our_logits(decoder), their_logits(plain(tiny_model)), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("option", [{"use_dora": True}, {"rank_pattern": {"q_proj": 2}}, {"modules_to_save": ["lm_head"]}])
+@pytest.mark.parametrize("option", [{"rank_pattern": {"q_proj": 2}}, {"modules_to_save": ["lm_head"]}])
 def test_peft_features_that_would_be_lost_are_refused(tiny_model, tmp_path, option):
     config = LoraConfig(r=4, target_modules=["q_proj"], **option)
     get_peft_model(plain(tiny_model), config).save_pretrained(str(tmp_path))
     with pytest.raises(ModelUnavailable, match=next(iter(option))):
+        adapter.read(tmp_path)
+
+
+def test_dora_without_magnitudes_is_refused(tiny_model, tmp_path):
+    method = Lora(rank=2, alpha=4)
+    adapter.save(tmp_path, adapter.current(filled_fresh(tiny_model, 0)), method.model_copy(update={"dora": True}), "base")
+    with pytest.raises(ModelUnavailable, match="without the magnitudes"):
         adapter.read(tmp_path)
 
 

@@ -2,6 +2,7 @@
 from functools import cache
 from pathlib import Path
 
+import plain_model
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -61,6 +62,23 @@ def test_tree_equals_separate_examples_in_float64(family, window, folder, exampl
     expected, expected_grads = separate_result(pair.plain, examples)
     assert loss == pytest.approx(expected, rel=1e-10)
     assert difference(grads, expected_grads) < 1e-9
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("family", ["qwen2", "phi3", "gemma3"])  # with biases; fused and stacked; plain layers
+def test_dora_has_the_gradients_of_separate_examples(family, dtype, folder, monkeypatch):
+    model = make_tiny_model(folder / f"dora-{family}-{dtype}", family)
+    monkeypatch.setattr(plain_model, "METHOD", METHOD.model_copy(update={"dora": True}))
+    pair = make_pair(model, folder / f"dora-{family}-{dtype}-adapter", dtype, attention=EXACT[family])
+    examples = [
+        Rendered([5, 6, 7, 8, *range(20, 60)], [0.0] * 4 + [1.0] * 40),
+        Rendered([5, 6, 7, 9, 10], [0.0, 0.0, 0.0, 1.0, 1.0]),
+    ]
+    loss, grads = packed_result(pair.ours, examples, min_saving=1)
+    expected, expected_grads = separate_result(pair.plain, examples)
+    assert any(name.endswith("lora_magnitude_vector") and g.any() for name, g in grads.items())
+    assert loss == pytest.approx(expected, rel=1e-10 if dtype == torch.float64 else 2e-5)
+    assert difference(grads, expected_grads) < (1e-9 if dtype == torch.float64 else 1e-4)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])

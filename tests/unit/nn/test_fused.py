@@ -46,15 +46,15 @@ def outcome(decoder: Decoder) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     return hidden.detach(), {n: p.grad for n, p in decoder.body.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("window", [9, 1000])
+@pytest.mark.parametrize(("window", "dora"), [(9, False), (1000, False), (1000, True)])
 @pytest.mark.parametrize("targets", ["all-linear", ("v_proj", "up_proj"), ("qkv_proj", "down_proj")])
 @pytest.mark.parametrize("family", FUSABLE)
-def test_same_numbers_as_the_plain_layers(family, targets, window, tmp_path):
+def test_same_numbers_as_the_plain_layers(family, targets, window, dora, tmp_path):
     folder = make_tiny_model(tmp_path / "m", family, window=window)
     stacked = family == "phi3"
     if isinstance(targets, tuple) and ("qkv_proj" in targets) != stacked:
         pytest.skip("this family names its layers otherwise")
-    method = Lora(rank=4, alpha=8.0, targets=targets)
+    method = Lora(rank=4, alpha=8.0, targets=targets, dora=dora)
     fused, plain = (with_adapter(folder, method, torch.float64, fast=fast) for fast in (True, False))
     assert is_fused(fused)
     assert not is_fused(plain)

@@ -3,7 +3,7 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
-from feinschliff.nn.linear import CastLinear, Projection
+from feinschliff.nn.linear import CastLinear, Product, Projection
 
 
 @pytest.fixture
@@ -12,31 +12,88 @@ def linear():
     return nn.Linear(6, 10).double()
 
 
+@pytest.mark.parametrize("dora", [False, True])
 @pytest.mark.parametrize("bias", [True, False])
-def test_projection_with_adapter_equals_peft(bias):
+def test_projection_with_adapter_equals_peft(bias, dora):
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(6, 10, bias=bias)).double()
     ours = Projection(plain[0].weight, plain[0].bias, torch.float64)
-    inject_adapter_in_model(LoraConfig(r=3, lora_alpha=12, target_modules=["0"]), plain)
+    inject_adapter_in_model(LoraConfig(r=3, lora_alpha=12, target_modules=["0"], use_dora=dora), plain)
     peft_layer = plain[0].double()
     nn.init.normal_(peft_layer.lora_B["default"].weight)
     a, b = peft_layer.lora_A["default"].weight, peft_layer.lora_B["default"].weight
-    ours.set_adapter(a.detach(), b.detach(), 12 / 3)
+    trained = [a, b]
+    if dora:
+        trained.append(peft_layer.lora_magnitude_vector["default"].weight)
+        nn.init.uniform_(trained[2], -0.5, 3)
+    ours.set_adapter(a.detach(), b.detach(), 12 / 3, trained[2].detach() if dora else None)
     x = torch.randn(2, 5, 6, dtype=torch.float64, requires_grad=True)
     mine, theirs = ours(x), plain(x)
     torch.testing.assert_close(mine, theirs)
     weight = torch.randn(mine.shape, dtype=torch.float64)
-    got = torch.autograd.grad((mine * weight).sum(), (x, ours.lora_A, ours.lora_B))
-    wanted = torch.autograd.grad((theirs * weight).sum(), (x, a, b))
+    got = torch.autograd.grad((mine * weight).sum(), (x, *ours.product.parameters()))
+    wanted = torch.autograd.grad((theirs * weight).sum(), (x, *trained))
     for g, w in zip(got, wanted, strict=True):
         torch.testing.assert_close(g, w)
 
 
-def test_a_fresh_adapter_changes_nothing(linear):
-    ours = Projection(linear.weight, linear.bias, torch.float64)
-    ours.add_adapter(4, 2.0, torch.Generator().manual_seed(0))
-    x = torch.randn(3, 6, dtype=torch.float64)
-    torch.testing.assert_close(ours(x), linear(x))
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("dora", [False, True])
+def test_a_fresh_adapter_changes_nothing(linear, dora, dtype):
+    bias = linear.bias if dtype == torch.float64 else None  # rounded apart from the product with DoRA
+    ours, base = (Projection(linear.weight, bias, dtype) for _ in range(2))
+    ours.add_adapter(4, 2.0, torch.Generator().manual_seed(0), dora=dora)
+    x = torch.randn(3, 6, dtype=dtype)
+    torch.testing.assert_close(ours(x), base(x), rtol=0, atol=1e-15)
+
+
+def test_a_change_of_length_is_finer_than_bfloat16(linear):
+    """A factor of 1.02 would be rounded to 1.0234."""
+    ours = Projection(linear.weight, None, torch.bfloat16)
+    ours.add_adapter(4, 2.0, torch.Generator().manual_seed(0), dora=True)
+    x = torch.randn(400, 6)
+    with torch.no_grad():
+        before = ours(x).double()
+        ours.lora_magnitude_vector.mul_(1.02)
+        ours.product.refresh()
+        after = ours(x).double()
+    assert float((after * before).sum() / before.square().sum()) == pytest.approx(1.02, abs=1e-3)
+
+
+def test_a_row_of_zeros_stays_one(linear):
+    with torch.no_grad():
+        linear.weight[3] = 0
+    ours = Projection(linear.weight, None, torch.float64)
+    ours.add_adapter(4, 2.0, torch.Generator().manual_seed(0), dora=True)
+    y = ours(torch.randn(3, 6, dtype=torch.float64))
+    grads = torch.autograd.grad(y.square().sum(), ours.product.parameters())
+    assert not y[:, 3].any()
+    assert all(g.isfinite().all() for g in grads)
+
+
+def test_dora_beside_lora_and_nothing_in_one_product(linear):
+    """Stacked members keep their own kinds of adapters, and one that leaves takes its magnitudes along."""
+    torch.manual_seed(1)
+    weights = [torch.randn(n, 6, dtype=torch.float64) for n in (4, 5, 3)]
+    alone, joint = ([Projection(w, None, torch.float64) for w in weights] for _ in range(2))
+    product = Product.join(joint)
+    a, b, m = torch.randn(2, 6).double(), torch.randn(4, 2).double(), torch.rand(4).double()
+    for dora, lora, _ in (alone, joint):
+        dora.set_adapter(a, b, 2.0, m)
+        lora.set_adapter(a, b.new_ones(5, 2), 2.0)
+    x, dy = torch.randn(7, 6).double(), torch.randn(7, 12).double()
+    for _ in range(2):
+        each = [p.product for p in alone]
+        both = product.widen(x)
+        outs = [p(p.widen(x)) for p in each]
+        y, kept = product(both)
+        torch.testing.assert_close(y, torch.cat([o for o, _ in outs], 1))
+        dx, grads = product.backward(dy, both, kept)
+        parts = [p.backward(d, p.widen(x), k) for p, d, (_, k) in zip(each, dy.split((4, 5, 3), 1), outs, strict=True)]
+        torch.testing.assert_close(dx, sum(d for d, _ in parts))
+        torch.testing.assert_close(grads, [g for _, gs in parts for g in gs])
+        for members in (alone, joint):
+            members[0].drop_adapter()
 
 
 def test_refresh_brings_the_trained_matrix_in_and_drop_takes_it_out(linear):

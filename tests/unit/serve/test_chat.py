@@ -31,10 +31,16 @@ def engine(tiny_model):
     return ChatEngine(tiny_model, torch.float32)
 
 
-def test_adapter_is_applied_and_taken_off_again(engine, tiny_model, tmp_path):
+@pytest.mark.parametrize("dora", [False, True])
+def test_adapter_is_applied_and_taken_off_again(engine, tiny_model, tmp_path, dora):
     before = texts(ask(engine))
     base = AutoModelForCausalLM.from_pretrained(str(tiny_model), dtype=torch.float32)
-    tuned = get_peft_model(base, LoraConfig(r=4, lora_alpha=16, target_modules=["q_proj", "up_proj"], init_lora_weights=False))
+    config = LoraConfig(r=4, lora_alpha=16, target_modules=["q_proj", "up_proj"], init_lora_weights=False, use_dora=dora)
+    tuned = get_peft_model(base, config)
+    with torch.no_grad():
+        for name, parameter in tuned.named_parameters():
+            if "magnitude" in name:
+                parameter.mul_(1 + 0.5 * torch.rand(len(parameter)))
     tuned.save_pretrained(str(tmp_path))
     renderer = Renderer.of(tiny_model)
     wanted = []

@@ -15,10 +15,11 @@ from feinschliff.train.loop import steps as steps_of
 
 @pytest.fixture
 def specs(tiny_model, tmp_path):
-    """Three runs that differ in seed, rank, targets and rate; alone, in one folder each, and together, in another."""
+    """Runs that differ in seed, rank, targets, rate and kind; alone, in one folder each, and together, in another."""
     changes = {
         "plain": {},
         "seed": {"seed": 7, "method": Lora(rank=4, alpha=8, targets=("q_proj", "down_proj"))},
+        "dora": {"method": Lora(rank=2, alpha=8, dora=True)},
         "rank": {"method": Lora(rank=2, alpha=8), "hyperparameters": Hyperparameters(n_epochs=2, batch_size=3, learning_rate=0.01)},
     }
     return {name: [make_run(tmp_path / kind / name, tiny_model, **c) for kind in ("alone", "together")] for name, c in changes.items()}
