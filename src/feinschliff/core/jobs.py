@@ -10,6 +10,7 @@ Precision = Literal["auto", "bf16", "fp32"]
 Sharding = Literal["none", "full"]
 Auto = Literal["auto"]
 Grouping = Literal["step", "epoch"]
+Library = Literal["blas", "onednn"]  # that multiplies float32 matrices
 
 
 class Lora(Wire):
@@ -107,10 +108,13 @@ class MatrixSpeed(Wire):
     """Matrix products alone on the model's own shapes: the best of a few, FLOP/s."""
 
     bf16: float
-    fp32: float
+    fp32: float  # through BLAS
+    fp32_onednn: float = 0.0  # 0: not there, or the log of an earlier version
 
-    def of(self, precision: str) -> float:
-        return self.bf16 if precision == "bf16" else self.fp32
+    def of(self, precision: str, library: Library = "blas") -> float:
+        if precision == "bf16":
+            return self.bf16
+        return self.fp32_onednn if library == "onednn" else self.fp32
 
 
 class Started(Wire):
@@ -127,6 +131,7 @@ class Started(Wire):
     gradient_checkpointing: bool = False
     precision_reason: str = ""
     speed: MatrixSpeed | None = None
+    fp32_library: Library = "blas"  # of fp32 products with frozen weights
     hyperparameters: ResolvedHyperparameters | None = None
 
 

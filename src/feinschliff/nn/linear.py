@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from feinschliff.nn.multiply import Multiply, blas
 from feinschliff.nn.precision import exact_dtype
 
 Grads = list[Tensor]  # of A₁, B₁, A₂, B₂ …, in the order of Product.parameters()
@@ -28,8 +29,11 @@ class Product:
     K is the input width, N the stacked output width, R the sum of the adapters' ranks.
     """
 
-    def __init__(self, members: Sequence["Projection"], weight_NK: Tensor, bias_N: Tensor | None) -> None:
+    def __init__(
+        self, members: Sequence["Projection"], weight_NK: Tensor, bias_N: Tensor | None, multiply: Multiply = blas
+    ) -> None:
         self.members = tuple(members)
+        self._multiply = multiply
         self.n_in = weight_NK.shape[1]
         self.bias_N = bias_N
         self.extended_NE = weight_NK
@@ -47,7 +51,7 @@ class Product:
         bias = None
         if any(b is not None for b in biases):
             bias = torch.cat([z if b is None else b for b, z in zip(biases, zeros, strict=True)])
-        joined = cls(members, torch.cat([m.weight for m in members]), bias)
+        joined = cls(members, torch.cat([m.weight for m in members]), bias, members[0].product._multiply)
         for member in members:
             member.product = joined
         joined.rebuild()
@@ -111,8 +115,8 @@ class Product:
     def __call__(self, both_TE: Tensor) -> tuple[Tensor, Tensor | None]:
         """(T, E) → (T, N), and with DoRA the same without the bias, for the backward pass."""
         if self.stretch_N is None:
-            return F.linear(both_TE, self.extended_NE, self.bias_N), None
-        plain_TN = F.linear(both_TE, self.extended_NE)
+            return self._multiply(both_TE, self.extended_NE, self.bias_N), None
+        plain_TN = self._multiply(both_TE, self.extended_NE, None)
         y_TN = plain_TN.addcmul_(plain_TN, self.stretch_N)
         return (y_TN if self.bias_N is None else y_TN + self.bias_N), y_TN
 
@@ -121,14 +125,14 @@ class Product:
     ) -> tuple[Tensor | None, Grads]:
         """Gradients of the input (T, K) and of `parameters()`; the frozen weight gets none. `y_TN`: what the call kept."""
         if self.low_RK is None:
-            return (dy_TN @ self.extended_NE if need_dx else None), []
+            return (self._back(dy_TN) if need_dx else None), []
         K = self.n_in
         dm_N = None
         if self.stretch_N is not None:
             assert y_TN is not None
             dm_N = (dy_TN * y_TN).sum(0, dtype=self.members[0].master)  # times m: y = m · (W + s·B·A) x / |W + s·B·A|
             dy_TN = torch.addcmul(dy_TN, dy_TN, self.stretch_N)
-        d_both = dy_TN @ self.extended_NE if need_dx else None  # the products with W and with s·B in one
+        d_both = self._back(dy_TN) if need_dx else None  # the products with W and with s·B in one
         d_low = (dy_TN @ self.extended_NE[:, K:] if d_both is None else d_both[:, K:]).contiguous()
         dx = None if d_both is None else torch.addmm(d_both[:, :K], d_low, self.low_RK)
         da_RK = d_low.t() @ both_TE[:, :K]
@@ -141,6 +145,10 @@ class Product:
                 m = member.lora_magnitude_vector
                 grads.append(torch.where(m != 0, dm_N[rows] / m, 0.0))
         return dx, grads
+
+    def _back(self, dy_TN: Tensor) -> Tensor:
+        """(T, N) → (T, E)."""
+        return self._multiply(dy_TN, self.extended_NE.t(), None)
 
     def _adapted(self) -> list[tuple["Projection", slice, slice]]:
         """Members with an adapter, their rows of W, and their columns of the stacked A and B."""
@@ -160,7 +168,7 @@ class Projection(nn.Module):
     Inputs of any float type are cast to `dtype`; outputs have `dtype`.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, multiply: Multiply = blas) -> None:
         super().__init__()
         self.dtype = dtype
         self.master = exact_dtype(dtype)
@@ -169,7 +177,8 @@ class Projection(nn.Module):
         self.lora_B: nn.Parameter | None = None
         self.lora_magnitude_vector: nn.Parameter | None = None
         self.scale = 1.0
-        self.product = Product([self], weight.detach().to(dtype), None if bias is None else bias.detach().to(dtype))
+        bias = None if bias is None else bias.detach().to(dtype)
+        self.product = Product([self], weight.detach().to(dtype), bias, multiply)
 
     @property
     def weight(self) -> Tensor:

@@ -9,9 +9,11 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from feinschliff.core.errors import ModelUnavailable
+from feinschliff.core.jobs import Library
 from feinschliff.nn import attention, fused
 from feinschliff.nn.attention import Attend
 from feinschliff.nn.linear import Product, Projection
+from feinschliff.nn.multiply import through
 from feinschliff.nn.precision import exact_dtype
 from feinschliff.nn.swap import swap
 
@@ -54,10 +56,11 @@ class Decoder:
         return list({id(p.product): p.product for _, p in self.projections()}.values())
 
 
-def load(folder: Path, *, dtype: torch.dtype, trainable: bool, fast: bool = True) -> Decoder:
+def load(folder: Path, *, dtype: torch.dtype, trainable: bool, fast: bool = True, library: Library = "blas") -> Decoder:
     """Load a model folder. `trainable`: all weights (full fine-tuning); otherwise all frozen, ready for adapters.
 
-    `fast=False` keeps the family's own layers where fused ones would give the same, for comparison.
+    `fast=False` keeps the family's own layers where fused ones would give the same, for comparison. `library` makes the
+    float32 products with frozen weights.
 
     Raises ModelUnavailable where the folder is not one that transformers can read as a causal language model.
     """
@@ -71,7 +74,7 @@ def load(folder: Path, *, dtype: torch.dtype, trainable: bool, fast: bool = True
         raise ModelUnavailable(f"{folder} cannot be loaded: {error}", hint="Is it a complete model folder?") from error
     model.requires_grad_(trainable)
     shapes = None if trainable or not fast else fused.observe(model.base_model)
-    swap(model.base_model, dtype, trainable=trainable)
+    swap(model.base_model, dtype, trainable=trainable, multiply=through(library, dtype))
     if shapes:
         fused.fuse(model.base_model, shapes)
     output = model.get_output_embeddings()

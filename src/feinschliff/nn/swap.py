@@ -4,14 +4,16 @@ from torch import nn
 
 from feinschliff.nn import norm
 from feinschliff.nn.linear import CastLinear, Projection
+from feinschliff.nn.multiply import Multiply, blas
 
 
-def swap(body: nn.Module, dtype: torch.dtype, *, trainable: bool) -> None:
-    """Replace the linear layers (and, when frozen, the RMSNorms) of `body`, in place."""
+def swap(body: nn.Module, dtype: torch.dtype, *, trainable: bool, multiply: Multiply = blas) -> None:
+    """Replace the linear layers (and, when frozen, the RMSNorms) of `body`, in place. `multiply`: with frozen weights."""
     for name, module in list(body.named_modules()):
         replacement: nn.Module | None = None
         if type(module) is nn.Linear:
-            replacement = (CastLinear if trainable else Projection)(module.weight, module.bias, dtype)
+            given = module.weight, module.bias, dtype
+            replacement = CastLinear(*given) if trainable else Projection(*given, multiply)
         elif not trainable:
             replacement = norm.like(module, dtype)
         if replacement is not None:

@@ -9,7 +9,7 @@ import torch
 
 from feinschliff.core.chat import Rendered
 from feinschliff.core.errors import TrainingFailed
-from feinschliff.core.jobs import Checkpoint, Finished, ResolvedHyperparameters, Started, TrainSpec
+from feinschliff.core.jobs import Checkpoint, Finished, Library, ResolvedHyperparameters, Started, TrainSpec
 from feinschliff.data.render import Renderer
 from feinschliff.nn.model import Decoder
 from feinschliff.train import memory
@@ -37,12 +37,13 @@ class Bases:
     """Frozen decoders, each loaded once for all the adapters that are trained on it in this process."""
 
     def __init__(self) -> None:
-        self._loaded: dict[tuple[Path, torch.dtype], Decoder] = {}
+        self._loaded: dict[tuple[Path, torch.dtype, Library], Decoder] = {}
 
-    def make(self, spec: TrainSpec, model_folder: Path, dtype: torch.dtype) -> Trainable:
-        model = Trainable.make(spec, model_folder, dtype, self._loaded.get((model_folder, dtype)))
+    def make(self, spec: TrainSpec, model_folder: Path, dtype: torch.dtype, library: Library = "blas") -> Trainable:
+        key = model_folder, dtype, library
+        model = Trainable.make(spec, model_folder, dtype, self._loaded.get(key), library)
         if model.own:
-            self._loaded[model_folder, dtype] = model.decoder
+            self._loaded[key] = model.decoder
         return model
 
 
@@ -65,7 +66,7 @@ def steps(run_dir: Path, spec: TrainSpec, ranks: Ranks = ALONE, bases: Bases | N
     shape = ModelShape.of(model_folder)
     decisions = decide(spec, shape, data.variants[0], saved, earlier, ranks)
     torch.manual_seed(spec.seed)
-    model = (bases or Bases()).make(spec, model_folder, _DTYPES[decisions.precision])
+    model = (bases or Bases()).make(spec, model_folder, _DTYPES[decisions.precision], decisions.library)
     h = decisions.hyperparameters
     cut = saved.cut if saved else memory.agreed(memory.cut_for(model, data.variants, h.batch_size), ranks)
     memory.apply(cut, model)
@@ -131,6 +132,7 @@ class _Run:
                 total_steps=self.total_steps, first_step=self.saved.step, n_examples=len(data.variants[0]),
                 n_too_long=len(data.too_long), too_long_lines=data.too_long[:20], trainable_parameters=n_trainable,
                 precision=decisions.precision, precision_reason=decisions.precision_reason, speed=decisions.speed,
+                fp32_library=decisions.library,
                 hyperparameters=self.hyperparameters, budget_tokens=self.saved.cut.budget_tokens,
                 gradient_checkpointing=self.saved.cut.recompute,
             )
@@ -145,7 +147,7 @@ class _Run:
     def steps(self, decisions: Decisions) -> Iterator[int]:
         """Go to the end, yielding after every step."""
         h, total = self.hyperparameters, self.total_steps
-        speed = decisions.speed.of(decisions.precision)
+        speed = decisions.speed.of(decisions.precision, decisions.library)
         telemetry = Telemetry(self.shape, self.spec.method, speed, h, total, self.batches.per_epoch)
         started, before = time.monotonic(), self.saved
         for step in range(self.saved.step + 1, total + 1):

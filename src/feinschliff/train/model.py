@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from feinschliff.core.jobs import Full, Lora, TrainSpec
+from feinschliff.core.jobs import Full, Library, Lora, TrainSpec
 from feinschliff.nn import adapter
 from feinschliff.nn.attention import TreeAttend
 from feinschliff.nn.loss import head_loss
@@ -39,11 +39,13 @@ class Trainable:
     _sharded: ShardedLoss | None = None
 
     @classmethod
-    def make(cls, spec: TrainSpec, model_folder: Path, dtype: torch.dtype, base: Decoder | None = None) -> "Trainable":
+    def make(
+        cls, spec: TrainSpec, model_folder: Path, dtype: torch.dtype, base: Decoder | None = None, library: Library = "blas"
+    ) -> "Trainable":
         """Load the model, or add an adapter to `base`, which others train on too."""
         if isinstance(spec.method, Full):
             return cls(load(model_folder, dtype=dtype, trainable=True), spec, model_folder)
-        decoder = base or load(model_folder, dtype=dtype, trainable=False)
+        decoder = base or load(model_folder, dtype=dtype, trainable=False, library=library)
         adapter.put(decoder, ())
         adapter.add(decoder, spec.method, spec.seed)
         model = cls(decoder, spec, model_folder, adapter.places(decoder))

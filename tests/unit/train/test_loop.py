@@ -6,12 +6,22 @@ from transformers import AutoModelForCausalLM
 
 from feinschliff.core.chat import Rendered
 from feinschliff.core.errors import BadData, TrainingFailed
-from feinschliff.core.jobs import Checkpoint, Finished, Full, Hyperparameters, Started, Validation
+from feinschliff.core.jobs import (
+    Checkpoint,
+    Finished,
+    Full,
+    Hyperparameters,
+    MatrixSpeed,
+    Started,
+    Validation,
+)
 from feinschliff.data.render import Renderer
+from feinschliff.nn import multiply
 from feinschliff.nn.attention import TreeAttend
 from feinschliff.nn.model import load
+from feinschliff.nn.multiply import has_onednn
 from feinschliff.nn.tree import pack
-from feinschliff.train import memory
+from feinschliff.train import machine, memory
 from feinschliff.train.events import EventLog
 from feinschliff.train.examples import load as load_examples
 from feinschliff.train.loop import _Run, train
@@ -96,6 +106,38 @@ def test_a_resumed_run_keeps_how_its_steps_were_cut(tiny_model, tmp_path, monkey
     monkeypatch.setattr(memory, "available_bytes", lambda: 0)
     train(cut, spec)
     assert result(cut) == result(whole)
+
+
+@pytest.mark.skipif(not has_onednn(), reason="this torch has no oneDNN")
+def test_a_resumed_run_keeps_the_library_of_its_products(tiny_model, tmp_path, monkeypatch):
+    """The first start found oneDNN faster, the second does not."""
+    monkeypatch.setattr(machine, "SMALL", 0)
+    runs = {name: make_run(tmp_path / name, tiny_model) for name in ("blas", "whole", "cut")}
+    blas, onednn = (MatrixSpeed(bf16=1e9, fp32=1e9, fp32_onednn=x) for x in (1e9, 2e9))
+
+    def die(self, step, total, save=_Run._save_if_due):
+        save(self, step, total)
+        if step == 5:
+            raise Killed
+
+    used: list[int] = []
+    monkeypatch.setattr(multiply, "onednn", lambda *given, own=multiply.onednn: used.append(1) or own(*given))
+    monkeypatch.setattr(machine, "measure", lambda _: onednn)
+    train(*runs["whole"])
+    n_used = len(used)
+    with monkeypatch.context() as patch:
+        patch.setattr(_Run, "_save_if_due", die)
+        with pytest.raises(Killed):
+            train(*runs["cut"])
+    monkeypatch.setattr(machine, "measure", lambda _: blas)
+    train(*runs["cut"])
+    train(*runs["blas"])
+    told = {name: [e.fp32_library for e in events(run) if isinstance(e, Started)] for name, (run, _) in runs.items()}
+    assert told == {"blas": ["blas"], "whole": ["onednn"], "cut": ["onednn", "onednn"]}
+    assert result(runs["cut"][0]) == result(runs["whole"][0])
+    losses = {name: [s.train_loss for s in steps(run)] for name, (run, _) in runs.items()}
+    assert losses["whole"] == pytest.approx(losses["blas"], rel=1e-3)
+    assert n_used > 12 * 2 * 7  # steps, forward and back, products of two fused layers
 
 
 def test_layers_are_recomputed_where_memory_is_short(tmp_path, monkeypatch):
