@@ -1,11 +1,11 @@
-"""`python -m feinschliff.serve MODEL_DIR [--embedding]`. Ends when its stdin does, so it cannot outlive its parent."""
+"""`python -m feinschliff.serve MODEL_DIR [--embedding | --live]`. Ends when its stdin does, so it cannot outlive its parent."""
 import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import assert_never
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from feinschliff.core.engine import (
     REQUEST,
@@ -21,13 +21,21 @@ from feinschliff.core.engine import (
 from feinschliff.core.errors import FeinschliffError
 from feinschliff.serve.chat import ChatEngine
 from feinschliff.serve.embed import Encoder
+from feinschliff.serve.live import program
+from feinschliff.serve.live.scheduler import Limits
+
+LIMITS = TypeAdapter(Limits)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m feinschliff.serve")
     parser.add_argument("model", type=Path)
     parser.add_argument("--embedding", action="store_true", help="MODEL is a sentence encoder")
+    parser.add_argument("--live", action="store_true", help="many requests at once, as they come (core.live)")
+    parser.add_argument("--limits", type=LIMITS.validate_json, default=Limits(), help="bounds of --live, a JSON object")
     arguments = parser.parse_args()
+    if arguments.live:
+        return program.run(arguments.model, arguments.limits)
     try:
         handle = _encoder(arguments.model) if arguments.embedding else _chat(arguments.model)
     except FeinschliffError as error:

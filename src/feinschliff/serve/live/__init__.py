@@ -1,0 +1,1 @@
+"""`python -m feinschliff.serve MODEL --live`: many requests at once over one base model (core.live)."""
