@@ -82,8 +82,13 @@ class Adapters:
                 f"The adapter has layers that this base model lacks: {unknown[0]} and {len(unknown) - 1} more.",
                 hint="Use the base model that the adapter was trained on (base_model_name_or_path in adapter_config.json).",
             )
+        if any(of.magnitude is not None for of in pairs.values()):
+            raise ModelUnavailable(
+                f"{folder} is a DoRA adapter, which the live engine does not serve yet.",
+                hint="Merge it into its base model and serve the merged folder.",
+            )
         found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self._widths]
-        for name, (a, b) in pairs.items():
+        for name, (a, b, _) in pairs.items():
             place = self._places[name]
             wide = b.new_zeros(a.shape[0], self._widths[place.product])
             wide[:, place.rows] = b.t() * scale

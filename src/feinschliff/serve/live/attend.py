@@ -13,6 +13,8 @@ from feinschliff.nn.precision import exact_dtype
 from feinschliff.serve.live.kv import Slots
 
 SCORES = 1 << 23  # at once
+FEW = 3  # slots
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class StepAttend:
         slots_T = torch.cat([torch.full((p.n,), p.slot) for p in parts])
         heads_TH = slots_T[:, None] * self._heads + torch.arange(self._heads)
         self._flat_TH = (heads_TH * self._capacity + places_T[:, None]).flatten()
-        self._shared = [(g[0], torch.tensor(g)) for g in shared.groups] if shared else []
+        self._shared = [(g[0], _members(sorted(g))) for g in shared.groups] if shared else []
         self._before = shared.length if shared else 0
         if self._decoding:
             self._used = max(p.slot for p in self._decoding) + 1
@@ -57,6 +59,7 @@ class StepAttend:
             last_S[self._slots_A] = torch.tensor([p.start for p in self._decoding])
             self._distance_SL = last_S[:, None] - torch.arange(self._longest)
         self._masks: dict[tuple[int, int | None], Tensor] = {}
+        self._biases: dict[int | None, Tensor] = {}
 
     def __call__(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None, softcap: float | None
@@ -79,7 +82,7 @@ class StepAttend:
         return out
 
     def _decode(self, layer: int, q_AHd: Tensor, scale: float, window: int | None, softcap: float | None) -> Tensor:
-        A, H, d = q_AHd.shape
+        _, H, d = q_AHd.shape
         S, Hk, P = self._used, self._heads, self._before
         G = H // Hk
         if self._in_order:
@@ -88,7 +91,13 @@ class StepAttend:
             q_SHd = q_AHd.new_zeros(S, H, d)
             q_SHd[self._slots_A] = q_AHd
         q_SKGd = q_SHd.reshape(S, Hk, G, d)
-        keys, values = (self._slots.data[layer, i][:S, :, P : self._longest].flatten(0, 1) for i in (0, 1))
+        keys, values = (self._slots.data[layer, i][:S, :, P : self._longest] for i in (0, 1))
+        if S <= FEW and not P and softcap is None:  # one call instead of ten; for many rows it is the slower way
+            bias = self._decode_bias(window, q_SKGd.dtype)
+            few, _ = _flash(q_SKGd, keys, values, 0.0, False, attn_mask=bias, scale=scale)
+            few_SHd = few.reshape(S, H, d)
+            return few_SHd if self._in_order else few_SHd[self._slots_A]
+        keys, values = keys.flatten(0, 1), values.flatten(0, 1)
         scores = q_SKGd.new_empty(S, Hk, G, self._longest, dtype=exact_dtype(q_SKGd.dtype))
         # keys · qᵀ and not q · keysᵀ: with so few queries the other way round takes twice as long
         scores[..., P:] = torch.bmm(keys, q_SKGd.flatten(0, 1).transpose(1, 2)).transpose(1, 2).unflatten(0, (S, Hk))
@@ -113,6 +122,13 @@ class StepAttend:
                 hidden |= self._distance_SL >= window
             self._masks[key] = hidden[:, None, None]
         return self._masks[key]
+
+    def _decode_bias(self, window: int | None, dtype: torch.dtype) -> Tensor:
+        """The mask as what is added to scores."""
+        if window not in self._biases:
+            hidden = self._decode_mask(window)
+            self._biases[window] = torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf"))
+        return self._biases[window]
 
     def _piece(
         self, number: int, layer: int, q_nHd: Tensor, out_nHd: Tensor, scale: float, window: int | None, softcap: float | None
@@ -140,6 +156,13 @@ class StepAttend:
                 hidden |= distance >= window
             self._masks[key] = hidden[:, None]
         return self._masks[key]
+
+
+def _members(slots: list[int]) -> slice | Tensor:
+    """How to index them: neighbours as a slice, which copies nothing."""
+    if slots[-1] - slots[0] == len(slots) - 1:
+        return slice(slots[0], slots[-1] + 1)
+    return torch.tensor(slots)
 
 
 def _weights(scores: Tensor, scale: float, softcap: float | None, hidden: Tensor) -> Tensor:

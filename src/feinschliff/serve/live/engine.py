@@ -104,6 +104,10 @@ class LiveEngine:
             completion_tokens=self._counts["completion"], steps=self._counts["steps"],
         )  # fmt: skip
 
+    def rest(self) -> None:
+        """Give memory back that only answering needs; what is cached stays."""
+        self._slots.clear()
+
     @torch.inference_mode()
     def step(self) -> bool:
         """One forward pass for whoever is there; False when nothing is left to do."""

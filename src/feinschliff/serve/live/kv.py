@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 
 STEP = 128  # tokens; slots grow by this
-FEW = 4  # slots are added by this many
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class Slots:
         if n_slots <= self.n_slots and n_tokens <= self.capacity:
             return
         old, s = self.data, self.shape
-        S, C = -(-n_slots // FEW) * FEW if n_slots > 1 else 1, rounded(n_tokens)
+        S, C = 1 << (n_slots - 1).bit_length(), rounded(n_tokens)  # doubling: what is there is copied each time
         self.data = torch.zeros(s.layers, 2, S, s.heads, C, s.head_dim, dtype=s.dtype)
         S, C = min(S, old.shape[2]), min(C, old.shape[4])
         self.data[:, :, :S, :, :C] = old[:, :, :S, :, :C]

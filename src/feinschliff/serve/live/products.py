@@ -55,7 +55,8 @@ class Rows:
 
     def use(self, stacks: Sequence[Stacked | None], owner_T: Tensor) -> None:
         """`owner_T` is each row's adapter, by its place in the stacks, or -1."""
-        self.stacks, self._owner_T, self._masks = stacks, owner_T, {}
+        self.stacks, self._owner_T = stacks, owner_T
+        self._masks.clear()
         self._mixed = bool(stacks) and bool((owner_T != 0).any() or any(s and len(s.ranks) > 1 for s in stacks))
 
     def mask(self, stack: Stacked, dtype: torch.dtype) -> Tensor | None:

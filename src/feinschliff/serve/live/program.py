@@ -12,6 +12,7 @@ from feinschliff.core.live import LIVE_REQUEST, AskStats, Cancel, Declined, Live
 from feinschliff.serve.live.engine import LiveEngine
 from feinschliff.serve.live.scheduler import Limits
 
+REST_AFTER_S = 30.0  # without requests
 Inbox = queue.SimpleQueue[LiveRequest | Declined | None]  # Declined: an unreadable line; None: stdin has ended
 
 
@@ -31,13 +32,21 @@ def run(folder: Path, limits: Limits) -> int:
     busy = False
     while True:
         while not busy or not inbox.empty():
-            message = inbox.get()
+            message = _next(inbox, engine)
             if message is None:
                 return 0
             _take(engine, message, out)
             busy = True
         busy = engine.step()
         out.flush()
+
+
+def _next(inbox: Inbox, engine: LiveEngine) -> LiveRequest | Declined | None:
+    try:
+        return inbox.get(timeout=REST_AFTER_S)
+    except queue.Empty:
+        engine.rest()
+        return inbox.get()
 
 
 class _Lines:

@@ -2,11 +2,12 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from feinschliff.core.errors import FeinschliffError
 from feinschliff.serve.live.attend import Part, Shared
 from feinschliff.serve.live.kv import Slots, rounded
-from feinschliff.serve.live.prefix_cache import BLOCK, PrefixCache
+from feinschliff.serve.live.prefix_cache import BLOCK, Block, PrefixCache
 from feinschliff.serve.live.sequence import Sequence
 
 CHUNK = 256  # tokens of prompts in one step while others decode, so that these do not wait long
@@ -62,7 +63,6 @@ class Scheduler:
         """Admit what fits and say what is to be computed; None when nothing is left to do."""
         self._admit()
         if not self.active:
-            self._slots.clear()
             return None
         self._make_room()
         decoding = [s for s in self.active if s.pending == 1]
@@ -151,7 +151,7 @@ class Scheduler:
                 return
             youngest = self.active[-1]
             self.release(youngest)
-            youngest.computed, youngest.path = 0, []
+            youngest.computed, youngest.path = 0, list[Block]()
             self.waiting.appendleft(youngest)
 
     def _share(self, decoding: list[Sequence]) -> Shared | None:
@@ -182,7 +182,7 @@ def _common_beginnings(decoding: list[Sequence]) -> Shared | None:
     ordered = sorted(decoding, key=lambda s: (repr(s.family), s.tokens))
     common = [
         _common(a.tokens, b.tokens, min(a.computed, b.computed)) if a.family == b.family else 0
-        for a, b in zip(ordered, ordered[1:], strict=False)
+        for a, b in pairwise(ordered)
     ]
     shortest = min(s.computed for s in ordered)
 

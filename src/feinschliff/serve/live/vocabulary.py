@@ -73,7 +73,7 @@ class TextStream:
 
     def rest(self) -> str:
         """What was held back, as far as it can be read, when no more tokens come."""
-        pending, self._pending = self._pending, []
+        pending, self._pending = self._pending, list[int]()
         return self._tokenizer.decode(pending, skip_special_tokens=self._skip) if pending else ""
 
 
