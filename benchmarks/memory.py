@@ -84,7 +84,7 @@ def measure(method: str, precision: str, recomputed: bool, n_tokens: int) -> dic
         step = optimizer_step(model, optimizer, examples, rate=1e-5, max_grad_norm=1.0, budget_tokens=1 << 20)
     step_seconds = time.perf_counter() - t0
     measured = resident("VmHWM:")
-    predicted = loaded + cost.needs(step.computed_tokens, step.trained_tokens) / 1e6
+    predicted = loaded + cost.needs(step.computed_tokens, step.trained_tokens, 512) / 1e6
     return {
         "method": method, "precision": precision, "recompute": recomputed, "tokens": step.computed_tokens,
         "trained": step.trained_tokens, "loaded": round(loaded), "predicted": round(predicted), "measured": round(measured),

@@ -10,10 +10,10 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from unittest import mock
 
@@ -33,7 +33,7 @@ from feinschliff.core.jobs import TrainSpec
 from feinschliff.data.files import write_text
 from feinschliff.data.read import load as read_chats
 from feinschliff.data.render import Renderer
-from feinschliff.nn import attention, tree
+from feinschliff.nn import attention, blocks, tree
 from feinschliff.nn import model as nn_model
 from feinschliff.train import batches
 from feinschliff.train import model as train_model
@@ -48,7 +48,7 @@ class Variant:
     name: str
     shares: bool = True  # prefix trees
     fused: bool = True  # the layers of nn.fused
-    products: bool = True  # attention by products instead of flash kernels
+    products: bool = True  # attention by products over blocks instead of torch's kernel under a mask
     sparse_head: bool = True  # logits and loss on trained positions only
     bf16: bool = True
 
@@ -57,7 +57,7 @@ VARIANTS = (
     Variant("all ideas"),
     Variant("nothing shared", shares=False),
     Variant("plain layers", fused=False),
-    Variant("flash kernels", products=False),
+    Variant("torch's attention, masked", products=False),
     Variant("head on every position", sparse_head=False),
     Variant("fp32", bf16=False),
     Variant("none of them", shares=False, fused=False, products=False, sparse_head=False, bf16=False),
@@ -98,8 +98,7 @@ class Runner:
         with ExitStack() as stack:
             stack.enter_context(mock.patch.object(batches, "pack", partial(tree.pack, share=v.shares)))
             if not v.products:
-                stack.enter_context(mock.patch.object(attention, "_attend", flash))
-                stack.enter_context(mock.patch.object(attention, "attention_gradient", flash_gradient))
+                stack.enter_context(mock.patch.object(attention, "attention", masked))
             t0 = time.perf_counter()
             result = optimizer_step(self.model, self.optimizer, examples, rate=1e-4, max_grad_norm=1.0, budget_tokens=8192)
             return time.perf_counter() - t0, result.loss, result.computed_tokens
@@ -127,16 +126,22 @@ def measure(runners: Sequence[Runner], data: str, folder: Path, rounds: int) -> 
         }  # fmt: skip
 
 
-def flash(q: Tensor, k: Tensor, v: Tensor, scale: float, *, causal: bool) -> tuple[Tensor, Tensor]:
-    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scale)
-    return out, lse
+@cache
+def _mask(plan: blocks.Plan) -> Tensor:
+    """(T, T) of 0 and minus infinity."""
+    T = plan.blocks[-1].end
+    mask = torch.full((T, T), float("-inf"), dtype=plan.dtype)
+    for b in plan.blocks:
+        keys = blocks.rows(torch.arange(T), b.keys)
+        mask[b.start : b.end, keys] = torch.zeros((), dtype=plan.dtype).where(~plan.hidden(b), float("-inf"))
+    return mask
 
 
-def flash_gradient(
-    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, scale: float, *, causal: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    backward: Callable[..., tuple[Tensor, Tensor, Tensor]] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-    return backward(d_out.contiguous(), q, k, v, out, lse.contiguous(), 0.0, causal, scale=scale)
+def masked(q: Tensor, k: Tensor, v: Tensor, plan: blocks.Plan, *, scale: float, softcap: float | None) -> Tensor:
+    """torch's own attention kernel, with a mask over all pairs. q (T, H, d); k, v (T, Hk, d)."""
+    heads = [x.transpose(0, 1)[None] for x in (q, k, v)]
+    out = torch.nn.functional.scaled_dot_product_attention(*heads, attn_mask=_mask(plan), scale=scale, enable_gqa=True)
+    return out[0].transpose(0, 1)
 
 
 def show(rows: Sequence[dict[str, object]]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from feinschliff.core.chat import Rendered
 
-MIN_SAVING = 64  # tokens; a shared node costs two more attention calls per layer, about the price of 30 tokens
+MIN_SAVING = 16  # tokens; a shared node costs its examples' blocks one more range of keys to join
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 import torch
 from torch import Tensor
 
-from feinschliff.nn.attention import TreeAttend, merge, tree_parts
+from feinschliff.nn.attention import TreeAttend
 from feinschliff.nn.tree import Packed
 
 
@@ -56,15 +56,9 @@ class Prefill:
         self.keys.append(k.transpose(0, 1).contiguous())
         self.values.append(v.transpose(0, 1).contiguous())
         P = self._prefix.length
-        if softcap is not None or (window is not None and self._tree.packed.longest_path > window):
-            if P:
-                k, v = torch.cat([self._prefix.keys[layer][0], k], 1), torch.cat([self._prefix.values[layer][0], v], 1)
-            return self._tree.windowed(q, k, v, scale=scale, window=window, softcap=softcap, before=P)
-        queries = q.transpose(0, 1)
-        out, lse = tree_parts(queries, self.keys[-1], self.values[-1], self._tree, scale)
         if P:
-            merge(out, lse, queries, self._prefix.keys[layer], self._prefix.values[layer], scale)
-        return out.to(q.dtype)
+            k, v = torch.cat([self._prefix.keys[layer][0], k], 1), torch.cat([self._prefix.values[layer][0], v], 1)
+        return self._tree(layer, q, k, v, scale=scale, window=window, softcap=softcap, before=P)
 
 
 class Decode:

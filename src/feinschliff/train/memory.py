@@ -1,18 +1,19 @@
 """What a micro-batch costs in memory, and from that: how large it may be, and whether layers are recomputed.
 
-The costs of a forward and backward pass are measured on two small probe trees, not derived from a formula, so they hold
-for whatever layers the model has, however fused. Everything grows linearly with the tokens, phase by phase; the peak is
-the largest phase (a phase: from one layer's beginning to the next one's, forward and back). Scores under a window or soft cap
-are bounded, not linear, and so overestimated: by less than a tenth for models of real width.
+The costs of a forward and backward pass are measured on three small probe trees, not derived from a formula, so they hold
+for whatever layers the model has, however fused. Everything grows linearly with the tokens, and a block's scores with the
+longest path, phase by phase; the peak is the largest phase (a phase: from one layer's beginning to the next one's, forward
+and back).
 """
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
 from feinschliff.core.chat import Rendered
 from feinschliff.core.errors import TrainingFailed
 from feinschliff.core.jobs import Auto
+from feinschliff.nn.blocks import ROWS
 from feinschliff.nn.recompute import layers, recompute
 from feinschliff.nn.tree import pack
 from feinschliff.train.available import available_bytes, map_large_blocks
@@ -23,20 +24,21 @@ from feinschliff.train.state import Cut
 
 MOST_TOKENS = 8192  # computed in one forward pass; larger passes are not faster
 SHARE = 0.8  # of the available memory; the rest is for the allocator's fragmentation, kernels' workspace, and others
-PROBE = 64  # tokens of the small probe; the large one has twice as many
+PROBE = ROWS  # tokens of a probe's branch: a whole block of queries
 WORKSPACE = 64_000_000  # bytes; of matrix products and generated code, whatever the size of a batch
 # Resident over live bytes. glibc's heap keeps holes between activations of many sizes (benchmarks/memory.py: 1.26 to 1.36);
 # with recomputed layers it would be 2 to 4, so there blocks from 2 MB are mapped one by one (from 128 kB: 1.0, but a third slower).
 SLACK = {False: 1.33, True: 1.6}
-ROWS = 128  # trained rows of both: as many as a chunk of logits, so that those count as a constant
+TRAINED = 128  # rows of every probe: as many as a chunk of logits, so that those count as a constant
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Bytes at the peak of one phase: constant + per_token · T."""
+    """Bytes at the peak of one phase: constant + per_token · T + per_place · (longest path beyond PROBE)."""
 
     constant: float
     per_token: float
+    per_place: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Footprint:
     """Bytes that training takes on top of the loaded weights.
 
     `held_bytes` last as long as the run: gradients and AdamW's two moments, as large as the trained parameters each.
-    `per_row` is what a trained row adds beyond the first ROWS: its final state and that state's gradient.
+    `per_row` is what a trained row adds beyond the first TRAINED: its final state and that state's gradient.
     """
 
     held_bytes: int
@@ -53,21 +55,23 @@ class Footprint:
     workspace: int = 0
     slack: float = 1.0
 
-    def live(self, n_tokens: int, n_rows: int) -> int:
-        """Bytes of tensors at the peak of a micro-batch of `n_tokens` computed tokens, `n_rows` of them trained."""
-        peak = max(p.constant + p.per_token * n_tokens for p in self.phases)
-        return int(peak) + self.per_row * max(0, n_rows - ROWS)
+    def live(self, n_tokens: int, n_rows: int, longest: int) -> int:
+        """Bytes of tensors at the peak of a micro-batch of `n_tokens` computed tokens, `n_rows` of them trained, paths up to `longest`."""
+        further = max(0, longest - PROBE)
+        peak = max(p.constant + p.per_token * n_tokens + p.per_place * further for p in self.phases)
+        return int(peak) + self.per_row * max(0, n_rows - TRAINED)
 
-    def needs(self, n_tokens: int, n_rows: int) -> int:
-        """Bytes of memory for steps whose micro-batches have up to `n_tokens` computed tokens, `n_rows` of them trained."""
-        return self.held_bytes + self.workspace + int(self.slack * self.live(n_tokens, n_rows))
+    def needs(self, n_tokens: int, n_rows: int, longest: int) -> int:
+        """Bytes of memory for steps whose micro-batches are at most such ones."""
+        return self.held_bytes + self.workspace + int(self.slack * self.live(n_tokens, n_rows, longest))
 
-    def fits(self, n_bytes: int) -> int:
+    def fits(self, n_bytes: int, longest: int) -> int:
         """The most tokens, all of them trained, that `n_bytes` are enough for; 0: not one."""
         lo, hi = 0, MOST_TOKENS
         while lo < hi:
             middle = (lo + hi + 1) // 2
-            lo, hi = (middle, hi) if self.needs(middle, middle) <= n_bytes else (lo, middle - 1)
+            enough = self.needs(middle, middle, min(middle, longest)) <= n_bytes
+            lo, hi = (middle, hi) if enough else (lo, middle - 1)
         return lo
 
 
@@ -77,13 +81,13 @@ def held_bytes(model: Trainable) -> int:
 
 
 def footprint(model: Trainable, *, recomputed: bool) -> Footprint:
-    """Measure `model` by forward and backward passes of PROBE and 2 · PROBE tokens; nothing in it changes."""
+    """Measure `model` by forward and backward passes of one branch, two, and one twice as long; nothing in it changes."""
     parameters = list(model.parameters().values())
     for p in parameters:
         p.grad = torch.zeros_like(p)  # as it is from a step's second micro-batch on
     recompute(model.decoder.body, on=recomputed)
     try:
-        small, large = _probe(model, PROBE), _probe(model, 2 * PROBE)
+        one, two, long = _probe(model, 1, PROBE), _probe(model, 2, PROBE), _probe(model, 1, 2 * PROBE)
     finally:
         recompute(model.decoder.body, on=False)
         for p in parameters:
@@ -91,21 +95,19 @@ def footprint(model: Trainable, *, recomputed: bool) -> Footprint:
     wide = max(4, model.decoder.dtype.itemsize)  # of the residual stream
     return Footprint(
         held_bytes=held_bytes(model),
-        phases=tuple(Phase(2 * a - b, (b - a) / PROBE) for a, b in zip(small, large, strict=True)),
+        phases=tuple(Phase(2 * a - b, (b - a) / PROBE, (c - b) / PROBE) for a, b, c in zip(one, two, long, strict=True)),
         per_row=model.decoder.head.shape[1] * (wide + model.decoder.dtype.itemsize),
         workspace=WORKSPACE,
         slack=SLACK[recomputed],
     )
 
 
-def _probe(model: Trainable, n_tokens: int) -> list[int]:
-    """Peak bytes per phase for one branch of `n_tokens`, with ROWS trained rows (some rows twice)."""
-    vocabulary, n_trained = model.decoder.head.shape[0], PROBE
+def _probe(model: Trainable, n_branches: int, n_tokens: int) -> list[int]:
+    """Peak bytes per phase for branches of `n_tokens`, with TRAINED trained rows in all."""
+    vocabulary, n_trained = model.decoder.head.shape[0], TRAINED // n_branches
     weights = [0.0] * (n_tokens + 1 - n_trained) + [1.0] * n_trained
-    packed = pack([Rendered([t % vocabulary for t in range(n_tokens + 1)], weights)])
-    rows_R, targets_R, weights_R = (x.repeat(ROWS // n_trained) for x in (packed.rows_R, packed.targets_R, packed.weights_R))
-    tree = replace(packed, rows_R=rows_R, targets_R=targets_R, weights_R=weights_R)
-    return phases(layers(model.decoder.body), lambda: model.loss(tree)[0])
+    branches = [Rendered([(b + t) % vocabulary for t in range(n_tokens + 1)], weights) for b in range(n_branches)]
+    return phases(layers(model.decoder.body), lambda: model.loss(pack(branches))[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +163,12 @@ def choose(asked: Asked, footprint: Callable[[bool], Footprint], available: int)
     needed = asked.longest if asked.budget_tokens == "auto" else max(asked.longest, min(asked.budget_tokens, asked.step))
     recomputed = asked.recompute is True
     cost = footprint(recomputed)
-    if asked.recompute == "auto" and cost.needs(needed, needed) > usable:
+    if asked.recompute == "auto" and cost.needs(needed, needed, asked.longest) > usable:
         recomputed = True
         cost = footprint(recomputed)
-    if cost.needs(needed, needed) > usable:
-        raise _too_large(cost.needs(needed, needed), cost.held_bytes, cost.fits(usable), available, asked)
-    return Cut(cost.fits(usable) if asked.budget_tokens == "auto" else asked.budget_tokens, recomputed)
+    if cost.needs(needed, needed, asked.longest) > usable:
+        raise _too_large(cost.needs(needed, needed, asked.longest), cost.held_bytes, cost.fits(usable, asked.longest), available, asked)
+    return Cut(cost.fits(usable, asked.longest) if asked.budget_tokens == "auto" else asked.budget_tokens, recomputed)
 
 
 def _too_large(needs: int, held: int, fits: int, available: int, asked: Asked) -> TrainingFailed:

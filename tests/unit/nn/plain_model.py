@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from feinschliff.core.chat import Rendered
 from feinschliff.core.jobs import Lora, TrainSpec
 from feinschliff.nn import adapter
-from feinschliff.nn.tree import pack
+from feinschliff.nn.tree import Packed, pack
 from feinschliff.train.model import Trainable
 
 METHOD = Lora(rank=4, alpha=8.0)
@@ -110,3 +110,18 @@ def families_of_examples(draw: st.DrawFn, longest: int = 40) -> list[Rendered]:
         Rendered(t, draw(st.lists(st.sampled_from([0.0, 1.0]), min_size=len(t), max_size=len(t)))) for t in texts
     ]
     return [*examples, Rendered([*texts[0], 7], [0.0] * len(texts[0]) + [1.0])]  # something is always trained
+
+
+def by_mask(q: Tensor, k: Tensor, v: Tensor, packed: Packed, scale: float, window=None, softcap=None, before: int = 0) -> Tensor:
+    """Plain attention by a mask over all pairs: q (H, T, d), k and v (Hk, before + T, d) → (T, H, d)."""
+    k, v = (x.repeat_interleave(q.shape[0] // k.shape[0], 0) for x in (k, v))
+    scores = q @ k.transpose(1, 2) * scale
+    if softcap:
+        scores = softcap * torch.tanh(scores / softcap)
+    return (scores.masked_fill(~seen(packed, window, before), float("-inf")).softmax(-1) @ v).transpose(0, 1)
+
+
+def seen(packed: Packed, window: int | None, before: int) -> Tensor:
+    """(T, before + T) bool: which rows see which keys, the first `before` of which stand before every path."""
+    ahead = packed.positions_T[:, None] - torch.arange(-before, 0) < (window or 1 << 60)
+    return torch.cat([ahead, packed.dense_mask(window)], 1)

@@ -148,7 +148,7 @@ def test_layers_are_recomputed_where_memory_is_short(tmp_path, monkeypatch):
     model = Trainable.make(spec, deep, torch.float32)
     examples = load_examples([light / "train.jsonl"], Renderer.of(deep), 512).variants[0]
     n_tokens = sum(sorted(len(e.tokens) for e in examples)[-4:])
-    costs = {on: memory.footprint(model, recomputed=on).needs(n_tokens, n_tokens) for on in (False, True)}
+    costs = {on: memory.footprint(model, recomputed=on).needs(n_tokens, n_tokens, n_tokens) for on in (False, True)}
     monkeypatch.setattr(memory, "available_bytes", lambda: int((costs[False] + costs[True]) / 2 / memory.SHARE))
     train(light, spec)
     assert next(e.gradient_checkpointing for e in events(light) if isinstance(e, Started))
