@@ -17,6 +17,8 @@ from feinschliff.retrieval.documents import matching_files
 # What an answer depends on. The rest of a study may change: it is then judged anew, without asking again.
 ANSWERING = ("split", "prompt", "few_shot", "retrieval", "model", "training")
 TRAINING = "[training]"
+# What adds runs beside the first one and leaves that as it is: more of them do not set it aside.
+MORE_RUNS = frozenset({"seeds", "learning_curve"})
 WORDS_ABOUT_DATA = frozenset({"labelled_by", "curated"})
 MARK = "inputs.sha256"
 OURS = re.compile(rf"lock|logs|\.{re.escape(MARK)}\.\d+\.part")  # may lie in a folder that was stopped before its mark
@@ -71,7 +73,7 @@ def claimed(layout: Layout, inputs: Mapping[str, str]) -> Iterator[None]:
 
 def inputs_of(study: Study, base: Path, base_sha256: str) -> dict[str, str]:
     """Name → sha256 of everything that an answer depends on: tables of the study, the files it names, the base model."""
-    spec = {f"[{table}]": study.model_dump_json(include={table}) for table in ANSWERING}
+    spec = {f"[{table}]": study.model_dump_json(include={table}, exclude={"training": set(MORE_RUNS)}) for table in ANSWERING}
     spec["[data]"] = study.data.model_dump_json(exclude=set(WORDS_ABOUT_DATA))
     files = [*study.data.files, *study.split.test_files]
     if study.prompt is not None and study.prompt.file is not None:

@@ -2,16 +2,19 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from feinschliff.app.study_answers import Outcome
+from feinschliff.app.study_answers import ArmFolder, Outcome
 from feinschliff.app.study_folder import Layout
 from feinschliff.app.study_graders import Graders
 from feinschliff.app.study_parts import StudyParts
+from feinschliff.app.study_repeats import Repeats
+from feinschliff.app.study_trainings import Trained, folder_of, planned, valid_loss
 from feinschliff.core.chat import Example
 from feinschliff.core.jobs import Finished, Started, Step, TrainEvent, Validation
 from feinschliff.core.ports import Reply, Score
@@ -31,15 +34,19 @@ MAX_POINTS = 400  # of a loss curve in the report
 
 
 def write(
-    study: Study, layout: Layout, parts: StudyParts, graders: Graders, events: Sequence[TrainEvent], backends: "Backends",
+    study: Study, layout: Layout, parts: StudyParts, graders: Graders, trained: Trained, backends: "Backends",
     timings: Mapping[str, float], observer: "Observer",
 ) -> Report:  # fmt: skip
     """Grade everything and write OUT/report.json and OUT/failures.jsonl."""
-    outcomes = _grade(study, layout, parts, graders, observer)
-    scored = _scored(study, parts, outcomes)
+    folders = {a: folder_of(layout, trained.chosen, a) for a in study.arms}
+    outcomes = _grade(study, folders, parts, graders, observer)
+    repeats = Repeats(study, layout, parts, graders, trained)
+    scored = replace(_scored(study, parts, outcomes), repeats=repeats.graded())
     labels = scored.parts
-    replies = {a: layout.arm(a).replies("test", len(parts.test)) for a in study.arms}
-    training = _training(study, events)
+    replies = {a: folders[a].replies("test", len(parts.test)) for a in study.arms}
+    events = trained.events[trained.chosen.job_id] if trained.chosen else ()
+    training = _training(study, events, f"runs/{trained.chosen.job_id}/model" if trained.chosen else "")
+    seeds, curve = repeats.seed_report(scored), repeats.learning_curve(scored)
     tokens = {a: _mean(r.input_tokens for r in replies[a]) for a in study.arms}
     untuned, tuned = (
         best_arm(scored, grader=study.goal.grader, part=study.goal.part, input_tokens=tokens, tuned=t) for t in (False, True)
@@ -53,8 +60,8 @@ def write(
     arms = tuple(
         ArmReport(
             name=a, metrics=metrics(scored, a), extra=_extra(study, outcomes[a], parts.test), parts=metrics_by_part(scored, a),
-            input_tokens=tokens[a], output_tokens=usages[a].output_tokens, latency_ms=_latency(layout.arm(a).latencies_ms() or []),
-            answering_seconds=layout.arm(a).seconds("test", len(parts.test)),
+            input_tokens=tokens[a], output_tokens=usages[a].output_tokens, latency_ms=_latency(folders[a].latencies_ms() or []),
+            answering_seconds=folders[a].seconds("test", len(parts.test)),
             cost=cost(study.prices, study.traffic, usages[a], usages[untuned] if untuned else None),
             wins=_against(comparisons, a, study)[0], losses=_against(comparisons, a, study)[1],
             worst=_worst(answers[a], study.measure.worst_answers),
@@ -67,14 +74,14 @@ def write(
     )
     facts = Facts(
         study=study, held_out=parts.record.held_out, split=split, arms=arms, comparisons=comparisons, best_untuned=untuned,
-        best_tuned=tuned, check=parts.record.check, answers=answers,
+        best_tuned=tuned, check=parts.record.check, answers=answers, seeds=seeds, curve=curve,
     )  # fmt: skip
     report = Report(
         study=study.name, task=study.task, why=study.why, tried=study.tried,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"), base_model=study.model.base,
         base_model_sha256=backends.base_sha256, goal=_goal_words(study), goal_grader=study.goal.grader,
         goal_part=study.goal.part or "", goal_at_least=study.goal.at_least, held_out=parts.record.held_out, split=split,
-        arms=arms, best_untuned=untuned or "", best_tuned=tuned, comparisons=comparisons, training=training,
+        arms=arms, best_untuned=untuned or "", best_tuned=tuned, comparisons=comparisons, training=training, seed_runs=seeds, learning_curve=curve,
         verdict=decide(facts), versions=backends.versions,
         seeds={"split": study.split.seed, "training": study.training.seed, "answers": study.model.seed},
         device=backends.device, timings_s=dict(timings),
@@ -84,16 +91,21 @@ def write(
     return report
 
 
-def read_answers(study: Study, base: Path, layout: Layout, parts: StudyParts) -> dict[str, tuple[Answer, ...]]:
-    """Every arm's held-out answers with their scores, for the side-by-side pages; from what a run left on disk."""
+def read_answers(
+    study: Study, base: Path, layout: Layout, parts: StudyParts, report: Report
+) -> dict[str, tuple[Answer, ...]]:
+    """Every arm's held-out answers with their scores, for the side-by-side pages; from what `report`'s run left on disk."""
     labels = [parts.part_of(e, study.split.part) for e in parts.test]
+    seed = report.seed_runs.chosen if report.seed_runs else study.training.seed
+    training = next(t for t in planned(study, layout) if t.whole and t.seed == seed)
+    folders = {a: folder_of(layout, training, a) for a in study.arms}
     with Graders(study, base) as graders:
         return {
             a: _answers(
-                parts.test, layout.arm(a).replies("test", len(parts.test)),
-                layout.arm(a).graded(graders, study.goal.grader, "test", parts.test), labels,
+                parts.test, folder.replies("test", len(parts.test)),
+                folder.graded(graders, study.goal.grader, "test", parts.test), labels,
             )
-            for a in study.arms
+            for a, folder in folders.items()
         }  # fmt: skip
 
 
@@ -115,14 +127,14 @@ def _scored(study: Study, parts: StudyParts, outcomes: Mapping[str, Mapping[str,
 
 
 def _grade(
-    study: Study, layout: Layout, parts: StudyParts, graders: Graders, observer: "Observer"
+    study: Study, folders: Mapping[str, ArmFolder], parts: StudyParts, graders: Graders, observer: "Observer"
 ) -> dict[str, dict[str, list[Outcome]]]:
     observer.stage("grading", len(study.arms) * len(study.graders))
     outcomes: dict[str, dict[str, list[Outcome]]] = {}
     for arm in study.arms:
         outcomes[arm] = {}
         for spec in study.graders:
-            outcomes[arm][spec.name] = layout.arm(arm).graded(graders, spec.name, "test", parts.test)
+            outcomes[arm][spec.name] = folders[arm].graded(graders, spec.name, "test", parts.test)
             observer.advance(sum(len(done) for done in outcomes.values()))
     return outcomes
 
@@ -166,7 +178,7 @@ def _latency(times_ms: Sequence[float]) -> Latency:
     return Latency(p50=float(p50), p95=float(p95), n=len(times_ms))
 
 
-def _training(study: Study, events: Sequence[TrainEvent]) -> TrainingReport | None:
+def _training(study: Study, events: Sequence[TrainEvent], model: str) -> TrainingReport | None:
     """The run as its events tell it; a step that was repeated after a kill counts once, as it went last."""
     steps = {e.step: e for e in events if isinstance(e, Step)}
     validations = {e.step: e for e in events if isinstance(e, Validation)}
@@ -180,17 +192,10 @@ def _training(study: Study, events: Sequence[TrainEvent]) -> TrainingReport | No
         method=study.training.method.kind, precision=started.precision, steps=finished.step,
         epochs=math.ceil(ordered[-1].epoch), seconds=finished.seconds, trained_tokens=finished.trained_tokens,
         peak_memory_bytes=finished.peak_memory_bytes, first_train_loss=ordered[0].train_loss,
-        last_train_loss=ordered[-1].train_loss, valid_loss=_valid_loss(study, finished, validations),
+        last_train_loss=ordered[-1].train_loss, valid_loss=valid_loss(study, events),
         losses=tuple((s.step, s.train_loss) for s in thin),
-        valid_losses=tuple((s, validations[s].valid_loss) for s in sorted(validations)),
+        valid_losses=tuple((s, validations[s].valid_loss) for s in sorted(validations)), model=model,
     )  # fmt: skip
-
-
-def _valid_loss(study: Study, finished: Finished, validations: Mapping[int, Validation]) -> float | None:
-    """Of the model that the run left: the best one's where that was kept."""
-    if study.training.keep_best and finished.best_valid_loss is not None:
-        return finished.best_valid_loss
-    return validations[max(validations)].valid_loss if validations else None
 
 
 def _goal_words(study: Study) -> str:

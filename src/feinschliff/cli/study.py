@@ -52,7 +52,7 @@ def run(
         report = asyncio.run(run_study(study, base, folder, backends, observer))
         observer.note("writing the report")
         layout = Layout(folder)
-        answers = study_report.read_answers(study, base, layout, frozen_parts(layout.data))
+        answers = study_report.read_answers(study, base, layout, frozen_parts(layout.data), report)
         write_html(report, folder / "report.html", answers=answers)
     if as_json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
@@ -98,7 +98,10 @@ def _plan(study: Study, folder: Path, console: Console, yes: bool) -> None:
     _say(console, f"arms: {', '.join(study.arms)}; model: {study.model.base}; into {folder}")
     if any("tuned" in a for a in study.arms):
         rate = h.learning_rate if h.learning_rate == "auto" else f"{h.learning_rate:g}"
-        _say(console, f"training: {study.training.method.kind}, {h.n_epochs} epochs, batch {h.batch_size}, rate {rate}")
+        runs = f", {study.training.seeds} seeds" if study.training.seeds > 1 else ""
+        shares = ", ".join(f"{share:g}" for share in study.training.learning_curve if share < 1)
+        curve = f"; a learning curve also on {shares} of the data" if shares else ""
+        _say(console, f"training: {study.training.method.kind}, {h.n_epochs} epochs, batch {h.batch_size}, rate {rate}{runs}{curve}")
     if yes:
         return
     if not sys.stdin.isatty():

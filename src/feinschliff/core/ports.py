@@ -1,5 +1,5 @@
 """The seams: every Protocol the application is written against, and the values that cross them."""
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -89,6 +89,8 @@ class Embedder(Protocol):
 
 
 class Trainer(Protocol):
-    """Runs one spec. The same `job_id` again resumes at its last saved state."""
+    """Runs specs, several of them over one copy of their base where it can. The same job id again resumes at its last saved state."""
 
-    def run(self, job_id: JobId, spec: TrainSpec, /) -> AsyncIterator[TrainEvent]: ...
+    def run(self, specs: Mapping[JobId, TrainSpec], /) -> AsyncIterator[tuple[JobId, TrainEvent]]:
+        """Every job's events from its beginning, each with whose it is; those of one job are in order."""
+        ...

@@ -20,6 +20,7 @@ class MetricValue(Wire):
     high: float
     n: int
     n_failed: int = 0
+    n_runs: int = 1  # trainings that the mean is taken over, each having answered all n
 
 
 class Latency(Wire):
@@ -80,10 +81,11 @@ class Comparison(Wire):
     high: float
     p_value: float
     p_adjusted: float
-    test: Literal["mcnemar_exact", "paired_bootstrap"]
-    wins: int
+    test: Literal["mcnemar_exact", "paired_bootstrap", "crossed_t"]
+    wins: int  # questions; with several trainings, by the mean over them
     losses: int
     smallest_detectable: float  # difference that this n shows with 80 % power at alpha 0.05
+    n_runs: int = 1  # trainings on either side, paired by seed where both sides have several
 
 
 class Evidence(Wire):
@@ -134,6 +136,52 @@ class TrainingReport(Wire):
     valid_loss: float | None
     losses: tuple[tuple[int, float], ...]  # (step, train loss), thinned to at most 400 points
     valid_losses: tuple[tuple[int, float], ...]
+    model: str = ""  # folder of the tuned model or adapter, relative to the study's
+
+
+class SeedRun(Wire):
+    """One of several trainings that differ in nothing but the seed."""
+
+    seed: int
+    model: str  # its folder, relative to the study's
+    valid_loss: float | None  # of the model that the run left
+    seconds: float  # its own, without the others' turns
+
+
+class Spread(Wire):
+    """One tuned arm by one grader, seed by seed."""
+
+    arm: str
+    grader: str
+    part: str  # "" = the whole held-out set
+    values: tuple[float, ...]  # in the order of `SeedReport.runs`
+    deviation: float  # standard deviation between the seeds
+
+
+class SeedReport(Wire):
+    """Several trainings: tuned arms' metrics and comparisons are over all of them; answers, tokens, latency and cost are the chosen one's."""
+
+    runs: tuple[SeedRun, ...]
+    chosen: int  # the seed whose model is proposed for use
+    chosen_by: Literal["validation_loss", "first"]  # never a held-out score; "first" where there is no validation part
+    spreads: tuple[Spread, ...]
+
+
+class CurvePoint(Wire):
+    share: float  # of the training part
+    n_examples: int  # mean over the seeds, which draw their own
+    metric: MetricValue  # by the goal's grader on the goal's part
+    valid_loss: float | None  # mean over the seeds
+
+
+class LearningCurve(Wire):
+    """The same recipe on nested parts of the training data: would more data help?"""
+
+    arm: str  # the first tuned arm
+    points: tuple[CurvePoint, ...]  # ascending; the last is all of the training part
+    last_step: Comparison  # all of it against the next smaller part, on the same questions
+    reading: Literal["rising", "flat", "falling", "open"]
+    sentence: str
 
 
 class Report(Wire):
@@ -156,6 +204,8 @@ class Report(Wire):
     best_tuned: str | None
     comparisons: tuple[Comparison, ...]
     training: TrainingReport | None
+    seed_runs: SeedReport | None = None  # where the study trains with several seeds
+    learning_curve: LearningCurve | None = None  # where the study asks for one
     verdict: Verdict
     versions: dict[str, str]  # package → version
     seeds: dict[str, int]

@@ -140,6 +140,22 @@ class Training(Wire):
     early_stopping: EarlyStopping | None = Field(None, description="When to end before the last epoch.")
     keep_best: bool = Field(False, description="The tuned model is the one of the lowest validation loss, not the last.")
     lr_probe: bool = Field(False, description="Find the learning rate by a short range probe around the given one.")
+    seeds: int = Field(
+        1, ge=1, le=32,
+        description="Trainings with the seeds `seed`, `seed` + 1 …; tuned arms are judged by all of them, see docs/uncertainty.md.",
+    )  # fmt: skip
+    learning_curve: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (), description="Parts of the training data, such as `[0.25, 0.5]`, to train on as well: would more data help?"
+    )
+
+    @field_validator("learning_curve")
+    @classmethod
+    def _ascending(cls, parts: tuple[float, ...]) -> tuple[float, ...]:
+        if list(parts) != sorted(set(parts)):
+            raise ValueError("name the parts in ascending order, each once, such as [0.25, 0.5, 1.0]")
+        if parts == (1.0,):
+            raise ValueError("a curve has more than one point: name a part below 1 too; all of the data is measured anyway")
+        return parts
 
 
 class GraderSpec(Wire):

@@ -1,5 +1,6 @@
 """Train / validation / test: by hash, so that an example stays in its part when others are added."""
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,23 @@ def take(examples: Sequence[Example], n: int, seed: int) -> tuple[Example, ...]:
     """`n` examples by the order of their hashes, returned in file order: a sample that stays put when rows are added."""
     chosen = set(sorted(range(len(examples)), key=lambda i: (_position(examples[i].id, seed), i))[:n])
     return tuple(example for i, example in enumerate(examples) if i in chosen)
+
+
+def share_of(examples: Sequence[Example], share: float, seed: int, group: str | None) -> tuple[Example, ...]:
+    """Whole groups (or rows) in the order of their hashes, until they are that share of the rows; returned in file order.
+
+    Of one seed, a smaller share lies within a larger one.
+    """
+    keys = [_key(example, group) for example in examples]
+    sizes, wanted = Counter(keys), share * len(examples)
+    chosen: set[str] = set()
+    n = 0
+    for key in sorted(set(keys), key=lambda key: (_position(f"share\0{key}", seed), key)):
+        if n >= wanted:
+            break
+        chosen.add(key)
+        n += sizes[key]
+    return tuple(example for example, key in zip(examples, keys, strict=True) if key in chosen)
 
 
 def freeze(folder: Path, parts: Parts) -> dict[str, Frozen]:

@@ -1,13 +1,15 @@
 """From the scores of every arm to metrics and paired comparisons: which arm is better, by how much, and is it luck?"""
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from feinschliff.core.ports import Estimate, GraderFailure, Score
 from feinschliff.core.report import Comparison, MetricValue
 from feinschliff.core.study import ingredients
-from feinschliff.evals import stats
+from feinschliff.evals import crossed, stats
+from feinschliff.evals.stats import Floats
 
 Outcome = Score | GraderFailure
 WHOLE = ""  # the part name that means the whole held-out set
@@ -19,7 +21,9 @@ class Scored:
 
     `parts` names each example's part ("" = none). `clusters` groups examples that stand or fall together (questions about
     one document): intervals then resample whole clusters, and McNemar's test, which needs independent examples, gives way
-    to the clustered bootstrap. Raises ValueError where lengths differ.
+    to the clustered bootstrap. `repeats[arm]` holds the outcomes of every training where an arm was trained several times
+    (`outcomes` has those of one of them): its metrics and comparisons are then over all of them (`evals.crossed`).
+    Raises ValueError where lengths differ.
     """
 
     outcomes: Mapping[str, Mapping[str, Sequence[Outcome]]]
@@ -27,15 +31,22 @@ class Scored:
     clusters: Sequence[str] | None = None
     draws: int = stats.DRAWS
     seed: int = 0
+    repeats: Mapping[str, Sequence[Mapping[str, Sequence[Outcome]]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.parts)
         if self.clusters is not None and len(self.clusters) != n:
             raise ValueError(f"{n} examples but {len(self.clusters)} cluster ids")
         for arm, graders in self.outcomes.items():
-            for grader, outcomes in graders.items():
-                if len(outcomes) != n:
-                    raise ValueError(f"arm {arm!r}, grader {grader!r}: {len(outcomes)} outcomes for {n} examples")
+            for grader in graders:
+                for outcomes in self.runs(arm, grader):
+                    if len(outcomes) != n:
+                        raise ValueError(f"arm {arm!r}, grader {grader!r}: {len(outcomes)} outcomes for {n} examples")
+
+    def runs(self, arm: str, grader: str) -> tuple[Sequence[Outcome], ...]:
+        """The arm's outcomes, once for each of its trainings; once for an arm that was not repeated."""
+        repeats = self.repeats.get(arm)
+        return tuple(run[grader] for run in repeats) if repeats else (self.outcomes[arm][grader],)
 
     @property
     def part_names(self) -> tuple[str, ...]:
@@ -48,7 +59,8 @@ class Scored:
 
     def binary(self, grader: str) -> bool:
         """Whether a grader said only 0 or 1 of all arms, so that all of them are tested alike."""
-        return stats.is_binary([o.value for g in self.outcomes.values() for o in g.get(grader, ()) if isinstance(o, Score)])
+        given = (o for arm, g in self.outcomes.items() if grader in g for run in self.runs(arm, grader) for o in run)
+        return stats.is_binary([o.value for o in given if isinstance(o, Score)])
 
 
 def is_tuned(arm: str) -> bool:
@@ -66,6 +78,13 @@ def metrics(scored: Scored, arm: str, part: str = WHOLE) -> dict[str, MetricValu
 def metrics_by_part(scored: Scored, arm: str) -> dict[str, dict[str, MetricValue]]:
     """Part → grader → metric, for every named part."""
     return {part: metrics(scored, arm, part) for part in scored.part_names}
+
+
+def run_means(scored: Scored, arm: str, grader: str, part: str = WHOLE) -> tuple[float, ...]:
+    """The arm's mean, training by training, over the examples that all of them have scores for; empty where there are none."""
+    runs = scored.runs(arm, grader)
+    kept = [values for i in scored.rows(part) if (values := _values(runs, i)) is not None]
+    return tuple(sum(column) / len(kept) for column in zip(*kept, strict=True))
 
 
 def best_arm(
@@ -106,46 +125,73 @@ def find(comparisons: Sequence[Comparison], arm: str, grader: str, part: str = W
 
 
 def _metric(scored: Scored, arm: str, grader: str, part: str) -> MetricValue:
-    outcomes = scored.outcomes[arm][grader]
+    runs = scored.runs(arm, grader)
     rows = scored.rows(part)
-    kept = [(i, o.value) for i in rows if isinstance(o := outcomes[i], Score)]
-    values = [value for _, value in kept]
+    kept = [(i, values) for i in rows if (values := _values(runs, i)) is not None]
+    scores_NR = np.array([values for _, values in kept], dtype=np.float64).reshape(len(kept), len(runs))
+    clusters = None if scored.clusters is None else [scored.clusters[i] for i, _ in kept]
     estimate: Estimate
-    if scored.clusters is None and scored.binary(grader):
-        estimate = stats.binary_mean(values)
+    if len(runs) > 1:
+        estimate = crossed.mean_estimate(scores_NR, clusters)
+    elif clusters is None and scored.binary(grader):
+        estimate = stats.binary_mean(scores_NR[:, 0])
     else:
-        clusters = None if scored.clusters is None else [scored.clusters[i] for i, _ in kept]
-        estimate = stats.bootstrap_mean(values, clusters=clusters, draws=scored.draws, seed=scored.seed)
+        estimate = stats.bootstrap_mean(scores_NR[:, 0], clusters=clusters, draws=scored.draws, seed=scored.seed)
     return MetricValue(
-        value=estimate.value, low=estimate.low, high=estimate.high, n=estimate.n, n_failed=len(rows) - len(kept)
+        value=estimate.value, low=estimate.low, high=estimate.high, n=estimate.n, n_failed=len(rows) - len(kept), n_runs=len(runs)
     )
 
 
+def _values(runs: Sequence[Sequence[Outcome]], i: int) -> tuple[float, ...] | None:
+    """Example i's scores by run; None where the grader failed on any of them."""
+    values = tuple(o.value for run in runs if isinstance(o := run[i], Score))
+    return values if len(values) == len(runs) else None
+
+
 def _compare(scored: Scored, arm: str, baseline: str, grader: str, part: str) -> Comparison:
-    ours, theirs = scored.outcomes[arm][grader], scored.outcomes[baseline][grader]
+    ours, theirs = scored.runs(arm, grader), scored.runs(baseline, grader)
     pairs = [
-        (i, a.value, b.value)
-        for i in scored.rows(part)
-        if isinstance(a := ours[i], Score) and isinstance(b := theirs[i], Score)
+        (i, a, b) for i in scored.rows(part) if (a := _values(ours, i)) is not None and (b := _values(theirs, i)) is not None
     ]
-    a = np.array([p[1] for p in pairs], dtype=np.float64)
-    b = np.array([p[2] for p in pairs], dtype=np.float64)
-    wins, losses, n = int((a > b).sum()), int((a < b).sum()), len(pairs)
+    n = len(pairs)
+    a_NR = np.array([p[1] for p in pairs], dtype=np.float64).reshape(n, len(ours))
+    b_NR = np.array([p[2] for p in pairs], dtype=np.float64).reshape(n, len(theirs))
+    clusters = None if scored.clusters is None else [scored.clusters[i] for i, _, _ in pairs]
+    a, b = a_NR.mean(axis=1), b_NR.mean(axis=1)
+    wins, losses = int((a > b).sum()), int((a < b).sum())
+    test = _test(scored, grader, a_NR, b_NR, clusters)
+    return Comparison(
+        arm=arm, baseline=baseline, grader=grader, part=part, n=n, difference=float((a - b).mean()) if n else 0.0,
+        low=test.low, high=test.high, p_value=test.p, p_adjusted=test.p, test=test.name, wins=wins, losses=losses,
+        smallest_detectable=test.smallest, n_runs=max(len(ours), len(theirs)),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Tested:
+    name: Literal["mcnemar_exact", "paired_bootstrap", "crossed_t"]
+    p: float
+    low: float
+    high: float
+    smallest: float
+
+
+def _test(scored: Scored, grader: str, a_NR: Floats, b_NR: Floats, clusters: Sequence[str] | None) -> _Tested:
+    """The test that the scores call for; several runs against one are paired with it, several against several by their order."""
+    difference_NR = a_NR - b_NR
+    if difference_NR.shape[1] > 1:
+        p, low, high = crossed.paired_t(difference_NR, clusters)
+        return _Tested("crossed_t", p, low, high, crossed.smallest_detectable(difference_NR, clusters))
+    n, (a, b) = difference_NR.shape[0], (a_NR[:, 0], b_NR[:, 0])
+    wins, losses = int((a > b).sum()), int((a < b).sum())
     binary = scored.binary(grader)
-    exact = binary and scored.clusters is None
-    if exact:
-        both = int(((a == 1) & (b == 1)).sum())
-        p = stats.mcnemar_exact(wins, losses)
-        low, high = stats.newcombe_paired(both, wins, losses, n - both - wins - losses)
-    else:
-        clusters = None if scored.clusters is None else [scored.clusters[i] for i, _, _ in pairs]
-        p, low, high = stats.paired_bootstrap(a, b, clusters=clusters, draws=scored.draws, seed=scored.seed)
     if binary:
         smallest = stats.smallest_detectable_binary(n, (wins + losses) / n if n else 0.0)
     else:
         smallest = stats.smallest_detectable_graded(n, float((a - b).std(ddof=1)) if n > 1 else 0.0)
-    return Comparison(
-        arm=arm, baseline=baseline, grader=grader, part=part, n=n, difference=float((a - b).mean()) if n else 0.0,
-        low=low, high=high, p_value=p, p_adjusted=p, test="mcnemar_exact" if exact else "paired_bootstrap",
-        wins=wins, losses=losses, smallest_detectable=smallest,
-    )  # fmt: skip
+    if binary and clusters is None:
+        both = int(((a == 1) & (b == 1)).sum())
+        low, high = stats.newcombe_paired(both, wins, losses, n - both - wins - losses)
+        return _Tested("mcnemar_exact", stats.mcnemar_exact(wins, losses), low, high, smallest)
+    p, low, high = stats.paired_bootstrap(a, b, clusters=clusters, draws=scored.draws, seed=scored.seed)
+    return _Tested("paired_bootstrap", p, low, high, smallest)

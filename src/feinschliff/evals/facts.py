@@ -3,12 +3,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from feinschliff.core.findings import CheckReport
-from feinschliff.core.report import Answer, ArmReport, Comparison, HeldOut, MetricValue, SplitReport
+from feinschliff.core.report import (
+    Answer,
+    ArmReport,
+    Comparison,
+    HeldOut,
+    LearningCurve,
+    MetricValue,
+    SeedReport,
+    SplitReport,
+    Spread,
+)
 from feinschliff.core.study import Study, ingredients
 from feinschliff.evals.compare import WHOLE, find, is_tuned
 from feinschliff.evals.stats import ALPHA
 
 ENGINEERED = ("prompt", "few_shot", "retrieval")
+TESTS: Mapping[str, str] = {
+    "mcnemar_exact": "exact McNemar",
+    "paired_bootstrap": "paired bootstrap",
+    "crossed_t": "t over questions and seeds",
+}
 SMALL_TRAINING_SET = 200  # examples; below it, "it did not help" says more about the data than about tuning
 
 
@@ -28,6 +43,8 @@ class Facts:
     best_tuned: str | None
     check: CheckReport | None = None
     answers: Mapping[str, Sequence[Answer]] = field(default_factory=dict)
+    seeds: SeedReport | None = None
+    curve: LearningCurve | None = None
 
     @property
     def goal_part(self) -> str:
@@ -59,6 +76,12 @@ class Facts:
         found = [find(self.comparisons, name, g, part) for g in self.study.goal.not_worse for part in parts]
         return tuple(c for c in found if c is not None and c.difference < -self.study.goal.margin)
 
+    def spread(self, name: str) -> Spread | None:
+        """A tuned arm's values seed by seed, by the goal's grader on the goal's part."""
+        wanted = (name, self.study.goal.grader, self.goal_part)
+        spreads = self.seeds.spreads if self.seeds else ()
+        return next((s for s in spreads if (s.arm, s.grader, s.part) == wanted), None)
+
     @property
     def tuned(self) -> tuple[str, ...]:
         """Tuned arms, the best by the goal first."""
@@ -74,7 +97,8 @@ class Facts:
 def metric_text(m: MetricValue) -> str:
     """E.g. "0.812 (95 % interval 0.760–0.855, n = 240)"."""
     failed = f", {m.n_failed} grader failures" if m.n_failed else ""
-    return f"{m.value:.3f} (95 % interval {m.low:.3f}–{m.high:.3f}, n = {m.n}{failed})" if m.n else f"nothing scored{failed}"
+    runs = f", {m.n_runs} seeds" if m.n_runs > 1 else ""
+    return f"{m.value:.3f} (95 % interval {m.low:.3f}–{m.high:.3f}, n = {m.n}{runs}{failed})" if m.n else f"nothing scored{failed}"
 
 
 def describe(facts: Facts, arm: str) -> str:
@@ -88,12 +112,20 @@ def goal_text(facts: Facts) -> str:
 
 def difference_text(c: Comparison) -> str:
     """E.g. "`tuned` − `prompt` by execution: +41.2 points (34.0 to 48.1), 102 wins, 3 losses, adjusted p < 0.001 (exact McNemar)"."""
-    test = "exact McNemar" if c.test == "mcnemar_exact" else "paired bootstrap"
     place = f" on `{c.part}`" if c.part else ""
     return (
         f"`{c.arm}` − `{c.baseline}` by {c.grader}{place}: {c.difference * 100:+.1f} points "
-        f"({c.low * 100:+.1f} to {c.high * 100:+.1f}), {c.wins} wins, {c.losses} losses, adjusted {p_text(c.p_adjusted)} ({test})"
+        f"({c.low * 100:+.1f} to {c.high * 100:+.1f}), {c.wins} wins, {c.losses} losses, adjusted {p_text(c.p_adjusted)} ({TESTS[c.test]})"
     )
+
+
+def spread_text(spread: Spread, seeds: SeedReport) -> str:
+    """E.g. "0.781 (seed 0), 0.812 (seed 1, chosen), 0.774 (seed 2); standard deviation 0.020"."""
+    said = [
+        f"{value:.3f} (seed {run.seed}{', chosen' if run.seed == seeds.chosen else ''})"
+        for value, run in zip(spread.values, seeds.runs, strict=True)
+    ]
+    return f"{', '.join(said)}; standard deviation {spread.deviation:.3f}"
 
 
 def p_text(p: float) -> str:

@@ -14,6 +14,7 @@ from feinschliff.evals.facts import (
     difference_text,
     goal_text,
     metric_text,
+    spread_text,
 )
 
 _COST = re.compile(r"\b(costs?|costly|cheap\w*|pric\w+|money|expens\w+|budget|bill\w*|tokens?|sav\w+|spend\w*)\b", re.IGNORECASE)
@@ -43,6 +44,7 @@ def decision_record(facts: Facts, tuned: str | None) -> tuple[Evidence, ...]:
         _enough(facts),
         _success_defined(facts),
         _goal_reached(facts, tuned),
+        _seeds(facts, tuned),
         _no_regression(facts, tuned),
         _power(facts, tuned),
         _cost(facts, tuned),
@@ -147,7 +149,7 @@ def _enough(facts: Facts) -> Evidence:
     return _line(
         "Is there enough training data?", "no" if n < SMALL_TRAINING_SET else "yes",
         f"{n} training examples used of {facts.split.n_read} read (at least {SMALL_TRAINING_SET} are asked for here; "
-        "whether that suffices shows in the goal's line).",
+        f"whether that suffices shows in the goal's line).{f' {facts.curve.sentence}' if facts.curve else ''}",
     )  # fmt: skip
 
 
@@ -167,6 +169,23 @@ def _goal_reached(facts: Facts, tuned: str | None) -> Evidence:
     c = facts.comparison(tuned)
     text = f"{describe(facts, tuned)}" + (f"; {difference_text(c)}" if c else "; no untuned arm to compare with")
     return _line(question, _yes_if(facts.reaches(tuned) and facts.better(tuned)), text + ".")
+
+
+def _seeds(facts: Facts, tuned: str | None) -> Evidence:
+    """Training has luck of its own (Dodge et al. 2020, arXiv 2002.06305); one run cannot tell it from the recipe's merit."""
+    question = "Does the result hold for other training seeds?"
+    spread = facts.spread(tuned) if tuned is not None else None
+    if facts.seeds is None or tuned is None or spread is None:
+        return _line(question, "unknown", "One seed or none was trained (`training.seeds`).")
+    untuned = facts.goal_metric(facts.best_untuned).value if facts.best_untuned else None
+    beaten = untuned is None or min(spread.values) > untuned or max(spread.values) <= untuned
+    at_goal = len({value >= facts.study.goal.at_least for value in spread.values}) == 1
+    rival = "" if untuned is None else f" Best untuned arm: {untuned:.3f}."
+    return _line(
+        question, _yes_if(beaten and at_goal),
+        f"`{tuned}` by {facts.study.goal.grader}: {spread_text(spread, facts.seeds)}.{rival} "
+        f"Chosen by {'the validation loss' if facts.seeds.chosen_by == 'validation_loss' else 'being the first'}.",
+    )  # fmt: skip
 
 
 def _no_regression(facts: Facts, tuned: str | None) -> Evidence:

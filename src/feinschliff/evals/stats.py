@@ -27,12 +27,16 @@ def wilson(successes: float, n: int, *, confidence: float = CONFIDENCE) -> tuple
     """Score interval of a proportion (Wilson 1927). n = 0 gives (0, 1): nothing is known."""
     if n == 0:
         return 0.0, 1.0
-    z2 = float(special.ndtri(0.5 + confidence / 2)) ** 2
-    p = successes / n
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = math.sqrt(z2 * p * (1 - p) / n + z2**2 / (4 * n**2)) / (1 + z2 / n)
-    low = 0.0 if successes <= 0 else max(0.0, centre - half)
-    high = 1.0 if successes >= n else min(1.0, centre + half)
+    return wilson_at(successes / n, n, float(special.ndtri(0.5 + confidence / 2)))
+
+
+def wilson_at(share: float, n: float, z: float) -> tuple[float, float]:
+    """The same for a share of `n` answers, which may be an effective number, at a quantile `z` of one's own."""
+    z2 = z**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 * share * (1 - share) / n + z2**2 / (4 * n**2)) / (1 + z2 / n)
+    low = 0.0 if share <= 0 else max(0.0, centre - half)
+    high = 1.0 if share >= 1 else min(1.0, centre + half)
     return low, high
 
 
@@ -62,7 +66,7 @@ def bootstrap_mean(
         return Estimate(0.0, 0.0, 1.0, 0)
     mean = float(array.mean())
     in_unit = bool(array.min() >= 0 and array.max() <= 1)
-    sums, counts = _cluster_sums(array, clusters)
+    sums, counts = cluster_sums(array, clusters)
     if np.ptp(array) == 0 or sums.size < 2:
         low, high = wilson(float(array.sum()), sums.size if clusters else array.size) if in_unit else (mean, mean)
         return Estimate(mean, min(low, mean), max(high, mean), array.size)
@@ -134,7 +138,7 @@ def paired_bootstrap(
     difference = np.asarray(arm, dtype=np.float64) - np.asarray(baseline, dtype=np.float64)
     if difference.size == 0:
         return 1.0, -1.0, 1.0
-    sums, counts = _cluster_sums(difference, clusters)
+    sums, counts = cluster_sums(difference, clusters)
     k, mean = sums.size, float(difference.mean())
     if k < 2:
         return 1.0, min(-1.0, mean), max(1.0, mean)
@@ -201,7 +205,7 @@ def _resampled_means(sums: Floats, counts: Floats, draws: int, seed: int) -> Flo
     return np.concatenate([sums[i].sum(axis=1) / counts[i].sum(axis=1) for i in _resamples(sums.size, draws, seed)])
 
 
-def _cluster_sums(values: Floats, clusters: Sequence[str] | None) -> tuple[Floats, Floats]:
+def cluster_sums(values: Floats, clusters: Sequence[str] | None) -> tuple[Floats, Floats]:
     """Per cluster its total and its size; without clusters every example is its own."""
     if clusters is None:
         return values, np.ones_like(values)

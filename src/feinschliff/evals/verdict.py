@@ -111,6 +111,14 @@ def _caveats(facts: Facts, tuned: str | None) -> tuple[str, ...]:
         return ()
     goal, metric = facts.study.goal, facts.goal_metric(tuned)
     lines: list[str] = []
+    if facts.curve is not None:
+        lines.append(facts.curve.sentence)
+    if facts.seeds is not None and (spread := facts.spread(tuned)) is not None:
+        chosen = next(v for v, run in zip(spread.values, facts.seeds.runs, strict=True) if run.seed == facts.seeds.chosen)
+        if facts.reaches(tuned) and chosen < goal.at_least:
+            lines.append(
+                f"The mean over the seeds reaches the goal; the model to be used, of seed {facts.seeds.chosen}, has {chosen:.3f} here."
+            )
     if facts.reaches(tuned) and metric.low < goal.at_least:
         lines.append(
             f"The goal is reached by the point estimate; the interval's low end, {metric.low:.3f}, lies below {goal.at_least:g}."

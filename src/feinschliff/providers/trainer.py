@@ -1,12 +1,12 @@
 """This machine's training program as a Trainer: spec.json in, events.jsonl out, tailed by offset."""
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 from feinschliff.compute import process
 from feinschliff.core.errors import FolderInUse, ProgramFailed, TrainingFailed
-from feinschliff.core.jobs import TRAIN_EVENT, Failed, Finished, JobId, TrainEvent, TrainSpec
+from feinschliff.core.jobs import TRAIN_EVENT, Failed, Finished, Full, JobId, TrainEvent, TrainSpec
 from feinschliff.data.files import write_text
 
 POLL_S = 0.2
@@ -21,34 +21,67 @@ class LocalTrainer:
     def folder(self, job_id: JobId) -> Path:
         return self._root / job_id
 
-    async def run(self, job_id: JobId, spec: TrainSpec, /) -> AsyncIterator[TrainEvent]:
-        """Yield the job's events from its beginning: those of earlier starts first, then live ones.
+    async def run(self, specs: Mapping[JobId, TrainSpec], /) -> AsyncIterator[tuple[JobId, TrainEvent]]:
+        """Yield the jobs' events from their beginning: those of earlier starts first, then live ones as they come.
 
-        Raises FolderInUse where the folder holds another job's spec, TrainingFailed where training gave up, ProgramFailed where
-        the program died without saying why.
+        Adapters are trained by one process over one copy of the base, whole models one after the other. Raises FolderInUse
+        where a folder holds another job's spec, TrainingFailed where a training gave up, and ProgramFailed where the program
+        died without saying why; jobs in the same process as one that gave up are finished first.
         """
-        run_dir = self.folder(job_id)
-        _claim(run_dir, spec)
-        earlier, offset = _read_from(run_dir / "events.jsonl", 0)
-        last: TrainEvent | None = None
-        for last in earlier:
-            yield last
-        if isinstance(last, Finished):  # nothing to do: a program need not be started to find that out
-            return
-        last = None  # how an earlier start ended says nothing about this one
-        child = process.start("feinschliff.train", [str(run_dir)], run_dir / "log.txt")
-        try:
-            while True:
-                alive = child.poll() is None  # asked before reading, so that nothing written before the end is missed
-                events, offset = _read_from(run_dir / "events.jsonl", offset)
-                for last in events:
-                    yield last
-                if not alive:
-                    break
-                await asyncio.sleep(POLL_S)
-        finally:
-            process.stop(child)
-        _judge(child, last, run_dir)
+        for job_id, spec in specs.items():
+            _claim(self.folder(job_id), spec)
+        tails = {job_id: _Tail(self.folder(job_id)) for job_id in specs}
+        for job_id, tail in tails.items():
+            for event in tail.read():
+                yield job_id, event
+        # A finished job needs no program to find that out.
+        waiting = [job_id for job_id, tail in tails.items() if not isinstance(tail.last, Finished)]
+        for together in _processes(waiting, specs):
+            started = [tails[job_id].started_anew() for job_id in together]
+            child = process.start("feinschliff.train", [str(tail.run_dir) for tail in started], started[0].log)
+            try:
+                alive = True
+                while alive:
+                    alive = child.poll() is None  # asked before reading, so that nothing written before the end is missed
+                    for job_id in together:
+                        for event in tails[job_id].read():
+                            yield job_id, event
+                    if alive:
+                        await asyncio.sleep(POLL_S)
+            finally:
+                process.stop(child)
+            for tail in started:
+                _judge(child, tail, started[0].log)
+
+
+def _processes(waiting: list[JobId], specs: Mapping[JobId, TrainSpec]) -> list[list[JobId]]:
+    """Which jobs are trained together: whole models would each bring weights, gradients and optimizer states of their own."""
+    adapters = [job_id for job_id in waiting if not isinstance(specs[job_id].method, Full)]
+    whole = [[job_id] for job_id in waiting if job_id not in adapters]
+    return [adapters, *whole] if adapters else whole
+
+
+class _Tail:
+    """One run's events, read by offset as they are appended."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.last: TrainEvent | None = None
+        self._offset = 0
+
+    @property
+    def log(self) -> Path:
+        return self.run_dir / "log.txt"
+
+    def started_anew(self) -> "_Tail":
+        """How an earlier start ended says nothing about this one."""
+        self.last = None
+        return self
+
+    def read(self) -> Iterator[TrainEvent]:
+        events, self._offset = _read_from(self.run_dir / "events.jsonl", self._offset)
+        for self.last in events:
+            yield self.last
 
 
 def _claim(run_dir: Path, spec: TrainSpec) -> None:
@@ -74,14 +107,14 @@ def _read_from(path: Path, offset: int) -> tuple[Iterator[TrainEvent], int]:
     return (TRAIN_EVENT.validate_json(line) for line in whole.splitlines()), offset + len(whole)
 
 
-def _judge(child: "subprocess.Popen[str]", last: TrainEvent | None, run_dir: Path) -> None:
-    if isinstance(last, Finished):
+def _judge(child: "subprocess.Popen[str]", tail: _Tail, log: Path) -> None:
+    if isinstance(tail.last, Finished):
         return
-    if isinstance(last, Failed):
-        raise TrainingFailed(f"Training failed: {last.message}", hint=last.hint)
+    if isinstance(tail.last, Failed):
+        raise TrainingFailed(f"Training failed: {tail.last.message}", hint=tail.last.hint)
     code = child.returncode
     why = "It was killed; if that was for memory, lower batch_size or use LoRA. " if code < 0 else ""
     raise ProgramFailed(
-        f"Training ended with code {code} and no result. {why}\n{process.last_lines(run_dir / 'log.txt')}",
-        hint=f"Run the same command again to go on from the last saved step; the whole log is {run_dir / 'log.txt'}.",
+        f"Training ended with code {code} and no result. {why}\n{process.last_lines(log)}",
+        hint=f"Run the same command again to go on from the last saved step; the whole log is {log}.",
     )

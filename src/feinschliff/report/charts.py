@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from feinschliff.core.errors import MissingExtra
-from feinschliff.core.report import ArmReport, MetricValue, Report, TrainingReport
+from feinschliff.core.report import ArmReport, LearningCurve, MetricValue, Report, TrainingReport
 from feinschliff.evals.compare import is_tuned
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def figures(report: Report) -> tuple[Figure, ...]:
         made.append(_differences(alt, render, report))
     if report.training is not None and report.training.losses:
         made.append(_loss(alt, render, report.training))
+    if report.learning_curve is not None:
+        made.append(_curve(alt, render, report, report.learning_curve))
     if report.arms:
         made.append(_trade(alt, render, report))
     return tuple(made)
@@ -276,4 +278,31 @@ def _loss(alt: ModuleType, render: Render, training: TrainingReport) -> Figure:
     return _drawn(
         render, draw, key="loss", title="Training loss", caption=f"Training loss {said}.", half=True,
         alt=f"Line chart of the training loss {said}.",
+    )  # fmt: skip
+
+
+def _curve(alt: ModuleType, render: Render, report: Report, curve: LearningCurve) -> Figure:
+    rows: list[Row] = [
+        {"n": p.n_examples, "value": p.metric.value, "low": p.metric.low, "high": p.metric.high, "text": f"{p.metric.value:.2f}"}
+        for p in curve.points
+    ]
+
+    def draw(width: int) -> "altair.TopLevelMixin":
+        base = alt.Chart().encode(x=alt.X("n:Q", title="training examples", scale=alt.Scale(zero=True), axis=alt.Axis(grid=False, tickCount=5)))
+        y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5))
+        layers = [
+            base.mark_line(strokeWidth=1.6, color=TUNED).encode(y=y),
+            base.mark_rule(strokeWidth=2.5, strokeCap="round", color=TUNED).encode(y=alt.Y("low:Q", title=None), y2="high:Q"),
+            base.mark_point(filled=True, size=70, opacity=1, color=TUNED).encode(y=y),
+            base.mark_text(dx=16, fontSize=11).encode(y=y, text="text:N", color=alt.value(INK)),
+        ]
+        if report.goal_at_least is not None:
+            layers.append(alt.Chart().mark_rule(strokeDash=[5, 4], strokeWidth=1.5, color=GOAL).encode(y=alt.datum(report.goal_at_least)))
+        return alt.layer(*layers, data=alt.Data(values=rows)).properties(width=width + (0 if width == NARROW_PX else 90), height=240)
+
+    said = "; ".join(f"{p.n_examples:,} examples {p.metric.value:.2f} ({p.metric.low:.2f} to {p.metric.high:.2f})" for p in curve.points)
+    return _drawn(
+        render, draw, key="curve", title="Learning curve", half=True,
+        caption=f"{report.goal_grader} of {curve.arm} by the number of training examples; bars are 95 % intervals, the dashed line is the goal.",
+        alt=f"Line chart of {report.goal_grader} by the number of training examples: {said}.",
     )  # fmt: skip

@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from feinschliff.core.report import ArmReport, Decision, MetricValue, Report
+from feinschliff.core.report import ArmReport, Decision, LearningCurve, MetricValue, Report, SeedReport
 from feinschliff.evals.compare import find, is_tuned
 from feinschliff.evals.facts import p_text
 
@@ -26,6 +26,13 @@ def show(report: Report, console: Console) -> None:
     for table in part_tables(report, briefly=briefly):
         console.print(table)
     console.print(cost_table(report, briefly=briefly))
+    if report.seed_runs is not None:
+        console.print(seed_table(report, report.seed_runs, briefly=briefly))
+        how = "by its validation loss" if report.seed_runs.chosen_by == "validation_loss" else "as the first"
+        console.print(f"The numbers above are over all seeds; seed {report.seed_runs.chosen} was chosen for use, {how}.", highlight=False)
+    if report.learning_curve is not None:
+        console.print(curve_table(report, report.learning_curve, briefly=briefly))
+        console.print(Text(report.learning_curve.sentence.replace("`", "")))
     if briefly:
         console.print("A wider terminal, and report.html, show the 95 % intervals too.", style="dim", highlight=False)
     console.print(verdict_panel(report))
@@ -68,6 +75,36 @@ def cost_table(report: Report, *, briefly: bool = False) -> Table:
     return table
 
 
+def seed_table(report: Report, seeds: SeedReport, *, briefly: bool = False) -> Table:
+    """Each training's result by the goal's grader on its part, and what they vary by."""
+    table = _table(f"{len(seeds.runs)} seeds: {_goal(report)}", briefly, first="seed")
+    spreads = [s for s in seeds.spreads if (s.grader, s.part) == (report.goal_grader, report.goal_part)]
+    table.add_column("validation loss", justify="right")
+    for spread in spreads:
+        table.add_column(escape(spread.arm), justify="right", overflow="fold")
+    for n, run in enumerate(seeds.runs):
+        mark = " (chosen)" if run.seed == seeds.chosen else ""
+        loss = "–" if run.valid_loss is None else f"{run.valid_loss:.3f}"
+        table.add_row(f"{run.seed}{mark}", loss, *(f"{spread.values[n]:.3f}" for spread in spreads), end_section=n == len(seeds.runs) - 1)
+    table.add_row("deviation", "", *(f"{spread.deviation:.3f}" for spread in spreads))
+    return table
+
+
+def curve_table(report: Report, curve: LearningCurve, *, briefly: bool = False) -> Table:
+    """The score by the size of the training data."""
+    table = _table(f"learning curve of {escape(curve.arm)}: {_goal(report)}", briefly, first="share of data")
+    for name in ("examples", escape(report.goal_grader), "validation loss"):
+        table.add_column(name, justify="right")
+    for point in curve.points:
+        loss = "–" if point.valid_loss is None else f"{point.valid_loss:.3f}"
+        table.add_row(f"{point.share:g}", f"{point.n_examples:,}", metric_cell(point.metric), loss)
+    return table
+
+
+def _goal(report: Report) -> str:
+    return escape(report.goal_grader + (f" on {report.goal_part}" if report.goal_part else ""))
+
+
 def verdict_panel(report: Report) -> RenderableType:
     """Headline and reasons, in the decision's colour."""
     reasons = [Padding(Text(f"• {reason.replace('`', '')}"), (0, 0, 0, 1)) for reason in report.verdict.reasons]
@@ -85,11 +122,11 @@ def metric_cell(m: MetricValue, *, briefly: bool = False) -> str:
     return f"{m.value:.3f}{interval}{failed}"
 
 
-def _table(title: str, briefly: bool) -> Table:
+def _table(title: str, briefly: bool, first: str = "arm") -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", expand=False)
     if briefly:  # every column that a border would take is a letter of an arm's name
         table.box, table.padding, table.pad_edge, table.show_edge = box.SIMPLE_HEAD, (0, 1, 0, 0), False, False
-    table.add_column("arm", overflow="fold", min_width=ARM_WIDTH)
+    table.add_column(first, overflow="fold", min_width=ARM_WIDTH)
     return table
 
 

@@ -166,7 +166,9 @@ class _Run:
             )  # fmt: skip
             self.log.append(telemetry.event(step, result, seconds=now - t0, eta_s=eta_s))
             self._save_if_due(step, total)
+            left = time.monotonic()
             yield step
+            started += time.monotonic() - left  # while other runs of the process have their turns, this one's time stands still
         self._finish(time.monotonic() - started + before.seconds)
 
     @property

@@ -3,6 +3,7 @@ that follow."""
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 
@@ -21,8 +22,12 @@ LIBRARY_MARGIN = 1.4
 SMALL = 3_000_000  # parameters; below this, products are too short for their speed to matter
 
 
+@cache
 def measure(shape: ModelShape, device: torch.device | None = None) -> MatrixSpeed:
-    """Products alone with weights of `shape`, each shape as often as the model has it. Takes under a second."""
+    """Products alone with weights of `shape`, each shape as often as the model has it. Takes under a second.
+
+    Measured once a process: runs that share it shall choose the same precision.
+    """
     where = device or torch.device("cpu")
     counts = Counter((linear.n_out, linear.n_in) for linear in shape.linears)
     largest = [s for s, _ in sorted(counts.items(), key=lambda c: -c[1] * c[0][0] * c[0][1])][:4]  # nearly all of the work

@@ -34,7 +34,7 @@ def freeze(layout):
     "change",
     [
         {"name": "other"}, {"arms": ("base",)}, {"goal": Goal(grader="g", at_least=0.2)}, {"task": "u"},
-        {"graders": (GraderSpec(name="g", type="chrf"),)}, {"data": Data(files=("rows.jsonl",), labelled_by="us")},
+        {"graders": (GraderSpec(name="g", type="chrf"),)}, {"training": Training(seeds=3, learning_curve=(0.5,))}, {"data": Data(files=("rows.jsonl",), labelled_by="us")},
     ],
     ids=lambda c: next(iter(c)),
 )  # fmt: skip

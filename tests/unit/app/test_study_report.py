@@ -28,7 +28,7 @@ FINISHED = Finished(step=3, trained_tokens=3, path="model", seconds=9.0, peak_me
 
 def test_step_repeated_after_a_kill_counts_once_as_it_went_last():
     events = [started(0), step(1, 3.0), step(2, 2.9), started(1), step(2, 2.0), step(3, 1.0), FINISHED]
-    training = study_report._training(STUDY, events)
+    training = study_report._training(STUDY, events, "m")
     assert training is not None
     assert training.losses == ((1, 3.0), (2, 2.0), (3, 1.0))
     assert (training.first_train_loss, training.last_train_loss, training.valid_loss) == (3.0, 1.0, None)
@@ -37,14 +37,14 @@ def test_step_repeated_after_a_kill_counts_once_as_it_went_last():
 def test_long_curves_are_thinned_and_the_last_validation_counts():
     valid = [Validation(step=s, valid_loss=1 / s, valid_token_accuracy=0, n_tokens=1) for s in (500, 1000)]
     events = [started(0), *(step(s, 1 / s) for s in range(1, 1001)), *valid, FINISHED]
-    training = study_report._training(STUDY, events)
+    training = study_report._training(STUDY, events, "m")
     assert training is not None
     assert len(training.losses) <= study_report.MAX_POINTS
     assert training.valid_loss == 1 / 1000
 
 
 def test_unfinished_training_is_none():
-    assert study_report._training(STUDY, [started(0), step(1, 1.0)]) is None
+    assert study_report._training(STUDY, [started(0), step(1, 1.0)], "m") is None
 
 
 def test_macro_f1_pairs_stripped_golds_with_labels_and_leaves_failures_out():

@@ -11,7 +11,7 @@ from feinschliff.core.study import Split
 from feinschliff.data.convert import sha256
 from feinschliff.data.curate import curate
 from feinschliff.data.read import load
-from feinschliff.data.split import freeze, split, take
+from feinschliff.data.split import freeze, share_of, split, take
 
 
 def rows(n: int, **meta: object) -> list[Example]:
@@ -96,3 +96,23 @@ def test_curation_removes_repetitions_and_outer_white_space():
     assert (report.n_in, report.n_out, report.duplicates, report.stripped) == (5, 3, ((2, 1), (3, 1)), (2, 3, 4))
     assert curate(kept) == (kept, type(report)(3, 3, (), ()))
     assert json.dumps([e.answer for e in given_rows]) == json.dumps(texts)  # the input is not changed
+
+
+@given(seed=st.integers(0, 5), shares=st.lists(st.floats(0.01, 1), min_size=2, max_size=2), group=st.sampled_from([None, "g"]))
+def test_shares_are_nested_whole_groups_in_file_order(seed, shares, group):
+    examples = rows(40)
+    small, large = (share_of(examples, share, seed, group) for share in sorted(shares))
+    assert ids(small) <= ids(large)
+    assert list(large) == [e for e in examples if e.id in ids(large)]
+    n = max(shares) * 40
+    if group is None:
+        assert n <= len(large) < n + 1
+    else:
+        kept = {e.meta["g"] for e in large}
+        assert len(large) == sum(e.meta["g"] in kept for e in examples)
+        assert n <= len(large) < n + 6
+
+
+def test_seeds_draw_other_shares():
+    assert len({frozenset(ids(share_of(rows(40), 0.5, seed, None))) for seed in range(4)}) == 4
+    assert share_of(rows(40), 1.0, 3, None) == tuple(rows(40))

@@ -4,7 +4,15 @@ import pytest
 
 from feinschliff.core.ports import GraderFailure, Score
 from feinschliff.evals import stats
-from feinschliff.evals.compare import Scored, best_arm, compare_arms, find, metrics, metrics_by_part
+from feinschliff.evals.compare import (
+    Scored,
+    best_arm,
+    compare_arms,
+    find,
+    metrics,
+    metrics_by_part,
+    run_means,
+)
 
 PARTS = ["plain"] * 40 + ["composed"] * 20
 
@@ -98,3 +106,45 @@ def test_misaligned_scores_are_refused():
         Scored({"base": {"g": ones(1, 3)}}, ["", ""])
     with pytest.raises(ValueError, match="1 cluster ids"):
         Scored({}, ["", ""], clusters=["a"])
+
+
+def repeated(*counts, **more):
+    """One untuned arm with 20 of 60 right, and a tuned one trained once for each count."""
+    runs = [{"exact": ones(k)} for k in counts]
+    return Scored({"base": {"exact": ones(20)}, "tuned": runs[0]}, PARTS, repeats={"tuned": runs} if len(runs) > 1 else {}, **more)
+
+
+def test_several_trainings_are_judged_by_their_mean():
+    s = repeated(40, 44, 48)
+    m = metrics(s, "tuned")["exact"]
+    assert (m.value, m.n, m.n_runs) == (pytest.approx(44 / 60), 60, 3)
+    assert run_means(s, "tuned", "exact") == tuple(pytest.approx(k / 60) for k in (40, 44, 48))
+    (c,) = [c for c in compare_arms(s, "base") if not c.part]
+    assert (c.test, c.n_runs, c.wins, c.losses) == ("crossed_t", 3, 28, 0)
+    assert c.difference == pytest.approx(24 / 60)
+    assert metrics(s, "base")["exact"].n_runs == 1
+    (alone,) = [c for c in compare_arms(repeated(44), "base") if not c.part]
+    assert (alone.test, alone.n_runs) == ("mcnemar_exact", 1)
+
+
+def test_one_lucky_seed_of_three_does_not_make_a_gain():
+    lucky = compare_arms(repeated(50, 20, 21), "base")[0]
+    steady = compare_arms(repeated(30, 30, 31), "base")[0]
+    assert lucky.difference == pytest.approx(steady.difference, abs=1e-9)
+    assert lucky.p_value > 0.05 > steady.p_value
+    assert lucky.low < 0 < steady.low
+
+
+def test_a_grader_failure_in_any_training_leaves_the_question_out():
+    broken = [GraderFailure("broke"), *ones(39, 59)]
+    s = Scored(
+        {"base": {"exact": ones(20)}, "tuned": {"exact": ones(40)}}, PARTS, repeats={"tuned": [{"exact": ones(40)}, {"exact": broken}]}
+    )
+    m = metrics(s, "tuned")["exact"]
+    assert (m.n, m.n_failed) == (59, 1)
+    assert compare_arms(s, "base")[0].n == 59
+
+
+def test_lengths_of_repeats_are_checked_too():
+    with pytest.raises(ValueError, match="59 outcomes for 60 examples"):
+        Scored({"tuned": {"g": ones(1)}}, PARTS, repeats={"tuned": [{"g": ones(1)}, {"g": ones(1, 59)}]})

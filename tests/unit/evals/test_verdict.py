@@ -3,7 +3,16 @@ import pytest
 
 from feinschliff.core.findings import CheckReport, Finding
 from feinschliff.core.ports import Score
-from feinschliff.core.report import Answer, ArmReport, HeldOut, Latency, SplitReport
+from feinschliff.core.report import (
+    Answer,
+    ArmReport,
+    HeldOut,
+    Latency,
+    SeedReport,
+    SeedRun,
+    SplitReport,
+    Spread,
+)
 from feinschliff.core.study import Data, Goal, GraderSpec, Prices, Prompt, Retrieval, Study, Traffic
 from feinschliff.evals import verdict
 from feinschliff.evals.compare import Scored, best_arm, compare_arms, metrics, metrics_by_part
@@ -75,7 +84,7 @@ def test_decision(case, decision):
     assert v.decision == decision
     assert v.headline
     assert v.reasons
-    assert len({e.question for e in v.record}) == len(v.record) == 16
+    assert len({e.question for e in v.record}) == len(v.record) == 17
 
 
 def record(v):
@@ -161,3 +170,31 @@ def test_leaks_that_stay_in_training_are_a_no():
         f.study, f.held_out, f.split.model_copy(update={"n_leaks_removed": 0}), f.arms, f.comparisons, f.best_untuned, f.best_tuned
     )
     assert record(verdict.decide(leaky))["Are the held-out questions unseen in training?"].answer == "no"
+
+
+def seeds(*values, chosen=0):
+    runs = tuple(SeedRun(seed=k, model=f"m{k}", valid_loss=0.1, seconds=1.0) for k in range(len(values)))
+    spread = Spread(arm="tuned", grader="execution", part="", values=values, deviation=0.05)
+    return SeedReport(runs=runs, chosen=chosen, chosen_by="validation_loss", spreads=(spread,))
+
+
+HOLDS = "Does the result hold for other training seeds?"
+
+
+@pytest.mark.parametrize(
+    ("values", "answer"),
+    [((0.84, 0.86, 0.85), "yes"), ((0.79, 0.9, 0.86), "no"), ((0.2, 0.9, 0.95), "no")],
+    ids=["all at the goal", "one misses the goal", "one is worse than the untuned arm"],
+)
+def test_the_record_says_whether_seeds_agree(values, answer):
+    line = record(verdict.decide(facts(ALL | {"tuned": 170}, seeds=seeds(*values))))[HOLDS]
+    assert line.answer == answer
+    assert f"{values[0]:.3f} (seed 0, chosen), {values[1]:.3f} (seed 1)" in line.evidence
+    assert record(verdict.decide(facts(ALL | {"tuned": 170})))[HOLDS].answer == "unknown"
+
+
+def test_a_chosen_model_below_the_goal_is_said_beside_the_mean_that_reaches_it():
+    text = " ".join(verdict.decide(facts(ALL | {"tuned": 170}, seeds=seeds(0.9, 0.78, 0.87, chosen=1))).reasons)
+    assert "the model to be used, of seed 1, has 0.780 here" in text
+    text = " ".join(verdict.decide(facts(ALL | {"tuned": 170}, seeds=seeds(0.9, 0.78, 0.87))).reasons)
+    assert "to be used" not in text

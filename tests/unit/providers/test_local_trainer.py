@@ -5,7 +5,7 @@ import os
 import pytest
 
 from feinschliff.core.errors import FolderInUse, TrainingFailed
-from feinschliff.core.jobs import Finished, Hyperparameters, JobId, Lora, Started, Step, TrainSpec
+from feinschliff.core.jobs import Finished, Full, Hyperparameters, JobId, Lora, Started, Step, TrainSpec
 from feinschliff.providers.trainer import LocalTrainer, _read_from
 
 JOB = JobId("job")
@@ -20,11 +20,18 @@ def make_spec(model, file, **changes) -> TrainSpec:
     ).model_copy(update=changes)  # fmt: skip
 
 
-def run(trainer, spec):
+def run_all(trainer, specs):
     async def collect():
-        return [event async for event in trainer.run(JOB, spec)]
+        found = {job_id: [] for job_id in specs}
+        async for job_id, event in trainer.run(specs):
+            found[job_id].append(event)
+        return found
 
     return asyncio.run(collect())
+
+
+def run(trainer, spec):
+    return run_all(trainer, {JOB: spec})[JOB]
 
 
 def test_events_come_from_the_beginning_each_time(tiny_model, tmp_path):
@@ -57,8 +64,8 @@ def test_leaving_early_ends_the_child(tiny_model, tmp_path):
     spec = make_spec(tiny_model, tmp_path / "train.jsonl", hyperparameters=Hyperparameters(n_epochs=50, batch_size=1))
 
     async def first_only():
-        events = trainer.run(JOB, spec)
-        async for event in events:
+        events = trainer.run({JOB: spec})
+        async for _, event in events:
             await events.aclose()
             return event
 
@@ -67,6 +74,41 @@ def test_leaving_early_ends_the_child(tiny_model, tmp_path):
     events, _ = _read_from(trainer.folder(JOB) / "events.jsonl", 0)
     assert not any(isinstance(e, Finished) for e in events)
     assert os.path.getsize(trainer.folder(JOB) / "events.jsonl") == before
+
+
+def test_several_jobs_share_a_process_and_each_keeps_its_events(tiny_model, tmp_path):
+    trainer = LocalTrainer(tmp_path / "runs")
+    spec = make_spec(tiny_model, tmp_path / "train.jsonl")
+    specs = {JobId(f"first{more}"): spec.model_copy(update={"seed": n}) for n, more in enumerate(("", "/more/a", "/more/b"))}
+    first, *others = specs
+    alone = run_all(trainer, {first: spec})[first]
+    together = run_all(trainer, specs)
+    assert together[first] == alone
+    for job_id in others:
+        assert [e.step for e in together[job_id] if isinstance(e, Step)] == [1, 2, 3, 4, 5, 6]
+        assert isinstance(together[job_id][-1], Finished)
+    assert not (trainer.folder(others[1]) / "log.txt").exists()  # one process, one log
+    losses = [[e.train_loss for e in together[job_id] if isinstance(e, Step)] for job_id in specs]
+    assert losses[0] != losses[1] != losses[2]
+    assert run_all(trainer, specs) == together
+
+
+def test_one_job_that_gives_up_is_told_when_the_others_are_done(tiny_model, tmp_path):
+    trainer = LocalTrainer(tmp_path / "runs")
+    spec = make_spec(tiny_model, tmp_path / "train.jsonl")
+    broken, whole = JobId("broken"), JobId("whole")
+    with pytest.raises(TrainingFailed, match="nothing to learn"):
+        run_all(trainer, {broken: spec.model_copy(update={"max_tokens": 3}), whole: spec})
+    events, _ = _read_from(trainer.folder(whole) / "events.jsonl", 0)
+    assert isinstance(list(events)[-1], Finished)
+
+
+def test_whole_models_are_trained_one_after_the_other(tiny_model, tmp_path):
+    trainer = LocalTrainer(tmp_path / "runs")
+    spec = make_spec(tiny_model, tmp_path / "train.jsonl", method=Full())
+    found = run_all(trainer, {JobId(name): spec for name in "ab"})
+    assert [isinstance(events[-1], Finished) for events in found.values()] == [True, True]
+    assert all((trainer.folder(JobId(name)) / "log.txt").is_file() for name in "ab")
 
 
 def test_a_half_written_line_waits_for_its_end(tmp_path):

@@ -2,11 +2,23 @@
 import numpy as np
 
 from feinschliff.core.ports import GraderFailure, Score
-from feinschliff.core.report import Answer, ArmReport, HeldOut, Latency, Report, SplitReport, TrainingReport
+from feinschliff.core.report import (
+    Answer,
+    ArmReport,
+    HeldOut,
+    Latency,
+    Report,
+    SeedReport,
+    SeedRun,
+    SplitReport,
+    Spread,
+    TrainingReport,
+)
 from feinschliff.core.study import Data, Goal, GraderSpec, Prices, Prompt, Retrieval, Study, Traffic
 from feinschliff.evals.compare import WHOLE, Scored, best_arm, compare_arms, find, metrics, metrics_by_part
 from feinschliff.evals.cost import Usage, cost
 from feinschliff.evals.facts import Facts
+from feinschliff.evals.learning import Size, learning_curve
 from feinschliff.evals.verdict import decide
 
 N = 240
@@ -123,3 +135,19 @@ def sample() -> tuple[Report, dict[str, list[Answer]]]:
         device="cpu, 2 threads", timings_s={"split": 1.2, "training": 1080.0, "tuned": 36.0},
     )  # fmt: skip
     return report, replies
+
+
+def with_trainings(report: Report, n_seeds: int = 3) -> Report:
+    """The same, had it trained with several seeds and on smaller parts of the data."""
+    runs = tuple(SeedRun(seed=k, model=f"runs/{k}/model", valid_loss=0.08 + k / 100, seconds=1000.0) for k in range(n_seeds))
+    spreads = tuple(
+        Spread(arm=arm, grader=grader, part=part, values=tuple(0.9 - k / 50 for k in range(n_seeds)), deviation=0.02)
+        for arm in ("tuned", "tuned+prompt+retrieval") for grader in report.arms[0].metrics for part in ("", "ordinary", "composed")
+    )  # fmt: skip
+    sizes = [
+        Size(share, round(1180 * share), [{"execution": [Score(float(i % 20 < right + k)) for i in range(N)]} for k in range(n_seeds)], 0.1)
+        for share, right in ((0.25, 9), (0.5, 14), (1.0, 17))
+    ]  # fmt: skip
+    curve = learning_curve(sizes, "tuned", study().goal, Scored({}, PARTS, draws=200))
+    seeds = SeedReport(runs=runs, chosen=0, chosen_by="validation_loss", spreads=spreads)
+    return report.model_copy(update={"seed_runs": seeds, "learning_curve": curve})

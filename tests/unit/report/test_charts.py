@@ -3,6 +3,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
+from sample import with_trainings
 
 from feinschliff.report import charts
 
@@ -38,3 +39,14 @@ def test_every_arm_and_the_goal_are_drawn(figures, report):
         assert f"{arm.metrics['execution'].value:.2f}" in quality
     assert "var(--goal)" in quality
     assert "var(--goal)" not in figures[1].wide
+
+
+def test_the_learning_curve_has_its_points_intervals_and_goal(report):
+    curve = next(f for f in charts.figures(with_trainings(report)) if f.key == "curve")
+    for svg in (curve.wide, curve.narrow):
+        ET.fromstring(svg)
+        assert "var(--goal)" in svg
+        for point in with_trainings(report).learning_curve.points:
+            assert f"{point.metric.value:.2f}" in svg
+    assert float(re.search(r'width="([\d.]+)"', curve.narrow)[1]) <= 380
+    assert "1,180 examples" in curve.alt

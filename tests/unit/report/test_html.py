@@ -4,6 +4,7 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
+from sample import with_trainings
 
 from feinschliff.core.report import Report
 from feinschliff.report.html import coded, page, write_html
@@ -137,3 +138,18 @@ def test_a_study_without_tuned_arm_parts_or_training(report):
 def test_backticks_become_code_and_everything_else_is_escaped():
     assert coded("`a<b` & c") == "<code>a&lt;b</code> &amp; c"
     assert coded("one ` only") == "one ` only"
+
+
+def test_seeds_and_curve_have_their_sections(study_result, html):
+    assert 'id="seeds"' not in html
+    assert 'id="curve"' not in html
+    checker = Checker()
+    text = page(with_trainings(study_result[0]), answers=study_result[1])
+    checker.feed(text)
+    assert checker.open == []
+    ids = {attributes.get("id") for _, attributes in checker.seen}
+    assert {"seeds", "curve", "chart-curve"} <= ids
+    assert {attributes["href"][1:] for tag, attributes in checker.seen if tag == "a"} <= ids
+    words = "".join(checker.words)
+    assert "chosen by its validation loss, never by a held-out score" in words
+    assert "The score still rose at the last step" in words

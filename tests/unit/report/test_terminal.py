@@ -2,6 +2,7 @@
 import io
 
 from rich.console import Console
+from sample import with_trainings
 
 from feinschliff.core.report import MetricValue
 from feinschliff.report.terminal import metric_cell, show
@@ -51,3 +52,22 @@ def test_intervals_are_there_where_they_fit(report):
 
 def test_unscored_metric_is_a_dash():
     assert metric_cell(MetricValue(value=0, low=0, high=1, n=0, n_failed=3)) == "–"
+
+
+def test_seeds_and_curve_are_shown_where_there_are_some(report):
+    assert "seed" not in printed(report)
+    for width in (170, 80):
+        text = printed(with_trainings(report), width=width)
+        assert "3 seeds: execution on ordinary" in text
+        assert "seed 0 was chosen for use, by its validation loss." in " ".join(text.split())
+        assert "0 (chosen)" in text
+        assert "learning curve of tuned: execution on" in text
+        assert "1,180" in text
+        assert "The score still rose at the last step" in " ".join(text.split())
+        assert max(map(len, text.splitlines())) <= width
+
+
+def test_many_seeds_fit_a_narrow_terminal(report):
+    text = printed(with_trainings(report, n_seeds=20), width=80)
+    assert "\n19 " in text
+    assert max(map(len, text.splitlines())) <= 80

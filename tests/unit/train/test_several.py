@@ -1,6 +1,8 @@
 """Several runs in one process, over one copy of the base: each ends as it would have alone."""
+import itertools
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -32,6 +34,17 @@ def test_each_ends_as_it_would_have_alone(specs):
     for (alone, _), (together, _) in specs.values():
         assert result(together) == result(alone)
         assert [s.train_loss for s in steps(together)] == [s.train_loss for s in steps(alone)]
+
+
+def test_time_in_which_others_have_their_turn_is_not_a_runs_own(specs, monkeypatch):
+    clock = itertools.count()
+    others = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock) + sum(others))
+    _, (together, spec) = specs["plain"]
+    for _ in steps_of(together, spec):
+        others.append(1e6)
+    finished = EventLog(together / "events.jsonl", writes=False).read()[-1]
+    assert 0 < finished.seconds < 1e6
 
 
 def test_killed_together_and_resumed_together(specs):
