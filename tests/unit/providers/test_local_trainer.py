@@ -6,7 +6,7 @@ import pytest
 
 from feinschliff.core.errors import FolderInUse, TrainingFailed
 from feinschliff.core.jobs import Finished, Full, Hyperparameters, JobId, Lora, Started, Step, TrainSpec
-from feinschliff.providers.trainer import LocalTrainer, _read_from
+from feinschliff.providers.trainer import LocalTrainer, _processes, _read_from
 
 JOB = JobId("job")
 
@@ -76,39 +76,29 @@ def test_leaving_early_ends_the_child(tiny_model, tmp_path):
     assert os.path.getsize(trainer.folder(JOB) / "events.jsonl") == before
 
 
-def test_several_jobs_share_a_process_and_each_keeps_its_events(tiny_model, tmp_path):
+def test_several_jobs_share_a_process_and_one_that_gives_up_is_told_when_the_others_are_done(tiny_model, tmp_path):
     trainer = LocalTrainer(tmp_path / "runs")
     spec = make_spec(tiny_model, tmp_path / "train.jsonl")
-    specs = {JobId(f"first{more}"): spec.model_copy(update={"seed": n}) for n, more in enumerate(("", "/more/a", "/more/b"))}
-    first, *others = specs
-    alone = run_all(trainer, {first: spec})[first]
-    together = run_all(trainer, specs)
-    assert together[first] == alone
-    for job_id in others:
-        assert [e.step for e in together[job_id] if isinstance(e, Step)] == [1, 2, 3, 4, 5, 6]
-        assert isinstance(together[job_id][-1], Finished)
-    assert not (trainer.folder(others[1]) / "log.txt").exists()  # one process, one log
-    losses = [[e.train_loss for e in together[job_id] if isinstance(e, Step)] for job_id in specs]
-    assert losses[0] != losses[1] != losses[2]
-    assert run_all(trainer, specs) == together
-
-
-def test_one_job_that_gives_up_is_told_when_the_others_are_done(tiny_model, tmp_path):
-    trainer = LocalTrainer(tmp_path / "runs")
-    spec = make_spec(tiny_model, tmp_path / "train.jsonl")
-    broken, whole = JobId("broken"), JobId("whole")
+    broken, *whole = JobId("broken"), JobId("broken/more/a"), JobId("broken/more/b")
+    specs = {broken: spec.model_copy(update={"max_tokens": 3})} | {job_id: spec.model_copy(update={"seed": n}) for n, job_id in enumerate(whole)}
     with pytest.raises(TrainingFailed, match="nothing to learn"):
-        run_all(trainer, {broken: spec.model_copy(update={"max_tokens": 3}), whole: spec})
-    events, _ = _read_from(trainer.folder(whole) / "events.jsonl", 0)
-    assert isinstance(list(events)[-1], Finished)
+        run_all(trainer, specs)
+    assert [(trainer.folder(job_id) / "log.txt").exists() for job_id in specs] == [True, False, False]
+    found = run_all(trainer, {job_id: specs[job_id] for job_id in whole})  # finished: only read
+    assert not (trainer.folder(whole[0]) / "log.txt").exists()
+    for events in found.values():
+        assert isinstance(events[-1], Finished)
+        assert [e.step for e in events if isinstance(e, Step)] == [1, 2, 3, 4, 5, 6]
+    losses = [[e.train_loss for e in events if isinstance(e, Step)] for events in found.values()]
+    assert losses[0] != losses[1]
 
 
 def test_whole_models_are_trained_one_after_the_other(tiny_model, tmp_path):
-    trainer = LocalTrainer(tmp_path / "runs")
-    spec = make_spec(tiny_model, tmp_path / "train.jsonl", method=Full())
-    found = run_all(trainer, {JobId(name): spec for name in "ab"})
-    assert [isinstance(events[-1], Finished) for events in found.values()] == [True, True]
-    assert all((trainer.folder(JobId(name)) / "log.txt").is_file() for name in "ab")
+    spec = make_spec(tiny_model, tmp_path / "train.jsonl")
+    a, b, c, d = map(JobId, "abcd")
+    specs = {a: spec, b: spec.model_copy(update={"method": Full()}), c: spec, d: spec.model_copy(update={"method": Full()})}
+    assert _processes(list(specs), specs) == [[a, c], [b], [d]]
+    assert _processes([d, b], specs) == [[d], [b]]
 
 
 def test_a_half_written_line_waits_for_its_end(tmp_path):
