@@ -66,6 +66,8 @@ max_output_tokens = {max_output_tokens}  # the longest answer you expect
 
 [training]
 contexts = ["plain", "prompt"]  # trained bare and with the prompt, so that one adapter serves both arms
+# seeds = 3                     # is the gain more than one training's luck? (docs/uncertainty.md)
+# learning_curve = [0.25, 0.5]  # would more data help?
 
 [training.method]
 kind = "lora"

@@ -23,7 +23,8 @@ This page is made from the types in `src/feinschliff/core/report.py` (`python -m
 - `schema_version` changes when a field is renamed, removed or changes its meaning; new fields may come without that.
 - Intervals are 95 %: Wilson's for means of 0/1 scores, BCa bootstrap for graded means, and for clustered examples the
   percentiles of a bootstrap over clusters. Differences of 0/1 scores have Newcombe's paired interval (1998, method 10) and an
-  exact McNemar test; graded ones the paired bootstrap for both. `n` = 0 says that nothing was scored.
+  exact McNemar test; graded ones the paired bootstrap for both. `n` = 0 says that nothing was scored. Arms that were trained with
+  several seeds (`n_runs` above 1) have intervals and a t test over questions and seeds, see [uncertainty.md](uncertainty.md).
 - `part` "" is the whole held-out set.
 - `break_even_requests`: the least N at which N requests through the arm cost no more than through the best untuned arm, with
   training F, hosting H a month, saving s per request and R requests a month: N = ceil(F / (s − H/R)). `null` where it never does.
