@@ -16,16 +16,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from feinschliff.catalog.available import give_back
 from feinschliff.compose import device, model_folder
 from feinschliff.core.chat import Rendered
 from feinschliff.core.jobs import Full, Lora, TrainSpec
-from feinschliff.train.available import give_back
 from feinschliff.train.memory import apply, footprint
 from feinschliff.train.model import Trainable
 from feinschliff.train.state import Cut
 from feinschliff.train.step import optimizer_step
 
 ROOT = Path(__file__).parents[1]
+MODEL = "smollm2-135m-instruct"
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 CASES = [
     (method, precision, recomputed, n_tokens)
@@ -44,7 +45,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.case:
         method, precision, recomputed, n_tokens = arguments.case
-        print(json.dumps(measure(method, precision, recomputed == "True", int(n_tokens))))
+        print(json.dumps(measure(model_folder(MODEL), method, precision, recomputed == "True", int(n_tokens))))
         return
     rows = []
     for case in (c for c in CASES if c[0] in arguments.methods):
@@ -60,9 +61,8 @@ def main() -> None:
     show(rows)
 
 
-def measure(method: str, precision: str, recomputed: bool, n_tokens: int) -> dict[str, str | float | bool]:
+def measure(folder: Path, method: str, precision: str, recomputed: bool, n_tokens: int) -> dict[str, str | float | bool]:
     """Two steps of one micro-batch of branches of up to 256 tokens, half of each trained, after a stem of 256."""
-    folder = model_folder("smollm2-135m-instruct")
     spec = TrainSpec(model=str(folder), train_files=("-",), method=Lora() if method == "lora" else Full())
     model = Trainable.make(spec, folder, DTYPES[precision])
     give_back()

@@ -72,6 +72,7 @@ class Architecture(Wire):
     head_dim: int = Field(ge=1)
     vocabulary: int = Field(ge=1)
     tied: bool  # the head is the embedding
+    fused: bool = True  # layers of Llama's form, which `nn.fused` replaces; not with norms of query and key (Qwen 3, Gemma 3)
     source: str
 
     @property

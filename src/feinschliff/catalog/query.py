@@ -5,9 +5,12 @@ from datetime import date
 from typing import Literal, assert_never
 
 from feinschliff.catalog.facts import RequestTokens, Stage
+from feinschliff.catalog.fit import least_bytes
 from feinschliff.catalog.models import HERE, Catalog, CatalogModel, Provider, Source
 from feinschliff.core.chat import Wire
+from feinschliff.core.jobs import Full, Lora
 
+EXAMPLE = 1024  # tokens, where a list speaks of memory
 Task = Literal["fine-tune", "chat", "completion", "embedding"]
 
 
@@ -43,6 +46,11 @@ def tuned_in(model: CatalogModel, place: str) -> bool:
     return plain(place) in (plain(r) for r in model.fine_tune_regions)
 
 
+def places(catalog: Catalog) -> dict[str, str]:
+    """All regions that some model is tuned in: plain name → as its provider writes it."""
+    return {plain(place): place for model in catalog.models for place in model.fine_tune_regions}
+
+
 def tunable(model: CatalogModel) -> bool:
     """By supervised fine-tuning, the method of this platform's jobs."""
     return "sft" in model.tuning_methods
@@ -73,6 +81,14 @@ class LifecycleView(Wire):
     source: str
 
 
+class MemoryView(Wire):
+    """Bytes of memory at least, for examples of up to `tokens` tokens in float32, layers recomputed."""
+
+    tokens: int
+    lora: int
+    full: int
+
+
 class ModelView(Wire):
     """One row for programs; the keys are a promise. What is not known is null."""
 
@@ -92,6 +108,7 @@ class ModelView(Wire):
     licence: str
     weights: tuple[Source, ...]
     parameters: int | None
+    memory: MemoryView | None
     chat_template: str | None
     stop_tokens: tuple[str, ...]
     about: str
@@ -101,7 +118,7 @@ class ModelView(Wire):
 def view(model: CatalogModel, today: date) -> ModelView:
     life = model.lifecycle
     copied: Mapping[str, object] = model.model_dump(
-        include=set(ModelView.model_fields) - {"lifecycle", "open_weights", "weights", "max_request_tokens"}
+        include=set(ModelView.model_fields) - {"lifecycle", "open_weights", "weights", "max_request_tokens", "memory"}
     )
     return ModelView.model_validate(
         {
@@ -109,9 +126,15 @@ def view(model: CatalogModel, today: date) -> ModelView:
             "open_weights": bool(model.sources),
             "weights": model.sources,
             "max_request_tokens": model.max_request_tokens,
+            "memory": _memory(model),
             "lifecycle": LifecycleView(
                 stage=life.stage(today), listed_as=life.listed_as, fine_tuning_until=life.fine_tuning_until,
                 inference_until=life.inference_until, replacement=life.replacement, warnings=life.warnings(today), source=life.source,
             ),
         }
     )  # fmt: skip
+
+
+def _memory(model: CatalogModel) -> MemoryView | None:
+    lora, full = (least_bytes(model, method, EXAMPLE) for method in (Lora(), Full()))
+    return None if lora is None or full is None or not tunable(model) else MemoryView(tokens=EXAMPLE, lora=lora, full=full)

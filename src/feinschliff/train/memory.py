@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import torch
 
+from feinschliff.catalog.available import available_bytes, map_large_blocks
 from feinschliff.core.chat import Rendered
 from feinschliff.core.errors import TrainingFailed
 from feinschliff.core.jobs import Auto
 from feinschliff.nn.blocks import ROWS
 from feinschliff.nn.recompute import layers, recompute
 from feinschliff.nn.tree import pack
-from feinschliff.train.available import available_bytes, map_large_blocks
 from feinschliff.train.live_bytes import phases
 from feinschliff.train.model import Trainable
 from feinschliff.train.parallel import Ranks

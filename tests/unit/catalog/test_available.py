@@ -2,7 +2,7 @@ import resource
 
 import pytest
 
-from feinschliff.train.available import available_bytes
+from feinschliff.catalog.available import available_bytes
 
 GB = 1 << 30
 

@@ -1,0 +1,38 @@
+"""This machine as a job would find it."""
+import time
+from pathlib import Path
+
+import numpy as np
+
+from feinschliff.catalog.available import available_bytes
+from feinschliff.catalog.fit import Hardware
+
+SIDE = 768  # of the matrices that are multiplied; about the width of a small model's layers
+ROUNDS = 5
+
+
+def this_machine(root: Path = Path("/"), *, measured: bool = True) -> Hardware:
+    """Free memory now, and the rate of fp32 matrix products (some 20 ms; left out where `measured` is False)."""
+    return Hardware(
+        name="local", memory_bytes=available_bytes(root), flops_per_s=_matrix_rate() if measured else None, bf16=_multiplies_bf16(root)
+    )
+
+
+def _matrix_rate() -> float:
+    """FLOP/s, the best of a few products."""
+    a = np.ones((SIDE, SIDE), np.float32)
+    out = np.empty_like(a)
+    best = float("inf")
+    for _ in range(ROUNDS):
+        t0 = time.perf_counter()
+        np.matmul(a, a, out=out)
+        best = min(best, time.perf_counter() - t0)
+    return 2 * SIDE**3 / best
+
+
+def _multiplies_bf16(root: Path) -> bool:
+    try:
+        flags = (root / "proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
