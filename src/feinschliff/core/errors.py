@@ -81,3 +81,38 @@ class TrainingFailed(FeinschliffError):
     exit_code = 1
     status = 422
     code = "training_failed"
+
+
+class RegionNotConfigured(FeinschliffError):
+    """A region that nobody has configured here."""
+
+    status = 404
+    code = "region_not_configured"
+
+
+class NotOffered(FeinschliffError):
+    """A model, or a data set that must stay somewhere, and a region that does not go with it."""
+
+    status = 422
+    code = "not_offered"
+
+
+class DoesNotFit(FeinschliffError):
+    """A job that the region's hardware has too little memory for."""
+
+    status = 422
+    code = "does_not_fit"
+
+
+class OverBudget(FeinschliffError):
+    """A job that would go beyond a budget or a quota; refused before it starts."""
+
+    status = 402
+    code = "over_budget"
+
+
+class NoPrice(FeinschliffError):
+    """A price that nobody has told us."""
+
+    status = 422
+    code = "no_price"
