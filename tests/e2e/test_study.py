@@ -160,3 +160,29 @@ def test_another_held_out_file(again, tmp_path):
     done = again("--test", "other.jsonl", "--arms", "base", "--out", "out2", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["held_out"]["parts"] == {"new": 12}
+
+
+def test_cost_of_a_finished_study_is_what_it_measured(finished):
+    done = feinschliff("cost", finished.file, "--out", finished.out, "--json", cwd=finished.folder)
+    assert done.returncode == 0, done.stderr
+    sheet = json.loads(done.stdout)
+    assert sheet["basis"] == "measured"
+    assert {a["name"]: a["input_tokens"] for a in sheet["arms"]} == {a["name"]: a["input_tokens"] for a in finished.report["arms"]}
+    events = [TRAIN_EVENT.validate_json(e) for e in (finished.out / "runs/tuned/events.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert sheet["training_tokens"] == sum(e.logical_tokens for e in events if isinstance(e, Step))
+    hosted = feinschliff(
+        "cost", finished.file, "--out", finished.out, "--model", "gpt-4o-mini-2024-07-18", "--provider", "openai", "--json", cwd=finished.folder
+    )
+    assert json.loads(hosted.stdout)["training"] == pytest.approx(3 * sheet["training_tokens"] / 1e6)
+
+
+def test_a_tuned_model_on_own_weights_does_not_retire(finished):
+    done = feinschliff("catalog", "retirements", finished.folder, cwd=finished.folder)
+    assert done.stdout == "1 tuned model; none ends with its base.\n"
+
+
+def test_a_tuned_model_whose_base_is_hosted_does(finished, tmp_path):
+    report = finished.report | {"base_model": "gpt-4.1-nano-2025-04-14"}
+    (tmp_path / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    found = json.loads(feinschliff("catalog", "retirements", tmp_path, "--json", cwd=tmp_path).stdout)
+    assert [(r["base"], r["study"], r["answers_until"]) for r in found] == [("gpt-4.1-nano-2025-04-14", "small", "2026-10-23")]

@@ -75,6 +75,8 @@ def _argument(parameter: Parameter) -> str:
 def _type(annotation: object) -> str:
     if get_origin(annotation) in (types.UnionType, Union):
         annotation = next(a for a in get_args(annotation) if a is not type(None))
+    if get_origin(annotation) is list:
+        annotation = get_args(annotation)[0]
     if get_origin(annotation) is Literal:  # the values stand in the option's help
         return WORDS[str]
     return WORDS.get(annotation, str(annotation))

@@ -61,3 +61,27 @@ def break_even_requests(
         return None
     n = math.ceil(Fraction(training) / net)
     return n if n <= NEVER else None
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """What `requests` have cost all told, through the tuned arm and through the untuned one."""
+
+    requests: int
+    tuned: float
+    untuned: float
+
+
+def curve(
+    *, training: float, hosting_month: float, tuned_request: float, untuned_request: float, requests_per_month: int, break_even: int | None
+) -> tuple[CurvePoint, ...]:
+    """From nothing to twice the break-even; where there is none, over a year of the stated traffic (empty without any)."""
+    last = 2 * break_even if break_even else 12 * requests_per_month
+    if not last:
+        return ()
+    points: list[CurvePoint] = []
+    for eighth in range(9):
+        n = last * eighth // 8
+        hosted = hosting_month * n / requests_per_month if requests_per_month else 0.0
+        points.append(CurvePoint(n, training + hosted + n * tuned_request, n * untuned_request))
+    return tuple(points)

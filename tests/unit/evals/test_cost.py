@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feinschliff.core.study import Prices, Traffic
-from feinschliff.evals.cost import NEVER, Usage, break_even_requests, cost
+from feinschliff.evals.cost import NEVER, Usage, break_even_requests, cost, curve
 
 PRICES = Prices(machine_hour=2.0, hosting_hour=0.5, input_million_tokens=1.0, output_million_tokens=4.0)
 PROMPTED = Usage(input_tokens=2000, output_tokens=100)
@@ -60,3 +60,23 @@ def test_more_training_never_breaks_even_sooner(training, saving, traffic):
         )
 
     assert at(training) <= at(training + 1)
+
+
+def test_the_curve_crosses_at_the_break_even():
+    costs = {"training": 3.0, "hosting_month": 365.0, "requests_per_month": 1_000_000}
+    n = break_even_requests(saving_per_request=0.002, **costs)
+    points = curve(tuned_request=0.0004, untuned_request=0.0024, break_even=n, **costs)
+    assert [p.requests for p in points] == [2 * n * i // 8 for i in range(9)]
+    assert (points[0].tuned, points[0].untuned) == (3.0, 0.0)
+    assert points[3].tuned > points[3].untuned
+    assert points[4].requests == n
+    assert points[4].tuned == pytest.approx(points[4].untuned, rel=1e-3)
+    assert points[4].tuned <= points[4].untuned
+    assert points[5].tuned < points[5].untuned
+
+
+def test_without_a_break_even_the_curve_shows_a_year():
+    points = curve(training=3, hosting_month=100, tuned_request=0, untuned_request=1e-6, requests_per_month=1000, break_even=None)
+    assert points[-1].requests == 12_000
+    assert points[-1].tuned == pytest.approx(3 + 1200)
+    assert curve(training=3, hosting_month=0, tuned_request=1, untuned_request=1, requests_per_month=0, break_even=None) == ()
