@@ -160,6 +160,13 @@ def test_bad_study_file(cli, tmp_path, tiny_model, tiny_encoder, name):
     assert not (tmp_path / "out").exists()
 
 
+def test_data_that_must_stay_elsewhere_is_not_used_here(cli, tmp_path, tiny_model, tiny_encoder):
+    stays = ('labelled_by = "a rule"', 'labelled_by = "a rule"\nstays_in = ["Sweden Central"]')
+    make_study(tmp_path, tiny_model, tiny_encoder, stays)
+    refused(cli("study", "run", "study.toml", "--yes"), "must stay in Sweden Central; local is elsewhere")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("model", "words"),
     [

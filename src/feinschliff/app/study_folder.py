@@ -19,7 +19,7 @@ ANSWERING = ("split", "prompt", "few_shot", "retrieval", "model", "training")
 TRAINING = "[training]"
 # What adds runs beside the first one and leaves that as it is: more of them do not set it aside.
 MORE_RUNS = frozenset({"seeds", "learning_curve"})
-WORDS_ABOUT_DATA = frozenset({"labelled_by", "curated"})
+WORDS_ABOUT_DATA = frozenset({"labelled_by", "curated", "stays_in"})
 MARK = "inputs.sha256"
 OURS = re.compile(rf"lock|logs|\.{re.escape(MARK)}\.\d+\.part")  # may lie in a folder that was stopped before its mark
 

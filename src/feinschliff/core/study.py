@@ -55,6 +55,9 @@ class Data(Wire):
     max_examples: int | None = Field(
         None, ge=1, description="Use the first n after shuffling with the split's seed; all without it."
     )
+    stays_in: tuple[str, ...] = Field(
+        (), description="Regions that the data may not leave, `local` for this machine; empty: it may go anywhere."
+    )
 
 
 class Split(Wire):

@@ -1,10 +1,11 @@
 """`feinschliff catalog` and `feinschliff cost` as commands: what they print and how they end."""
 import json
-import os
-import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+
+from feinschliff.cli.main import main
 
 REGIONS = """
 [regions.north]
@@ -46,11 +47,21 @@ def settings(tmp_path_factory):
 
 
 @pytest.fixture
-def run(settings):
+def run(settings, monkeypatch, capfd):
+    """The command line in this process, from its arguments to its exit code; test_article_table.py starts real ones."""
+
     def started(*arguments, **environment):
-        env = os.environ | {"FEINSCHLIFF_CONFIG": str(settings), "NO_COLOR": "1", "COLUMNS": "160"} | environment
-        command = [sys.executable, "-m", "feinschliff.cli.main", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, env=env)
+        code = 0
+        with monkeypatch.context() as during:
+            for name, value in {"FEINSCHLIFF_CONFIG": str(settings), "NO_COLOR": "1", "COLUMNS": "160", **environment}.items():
+                during.setenv(name, value)
+            during.setattr(sys, "argv", ["feinschliff", *map(str, arguments)])
+            try:
+                main()
+            except SystemExit as stop:
+                code = stop.code if isinstance(stop.code, int) else 1
+        said = capfd.readouterr()
+        return SimpleNamespace(returncode=code, stdout=said.out, stderr=said.err)
 
     return started
 
