@@ -25,6 +25,11 @@ def model_folder(name: str, catalog: Catalog, note: Note = lambda text: None) ->
     if (Path(name) / "config.json").is_file():
         return Path(name).resolve()
     model = catalog.find(name)
+    if not model.sources:
+        raise ModelUnavailable(
+            f"The model {name!r} has no weights to be had: only its provider, {model.provider}, runs it.",
+            hint="What this machine can run: feinschliff catalog models --region local",
+        )
     target = cache_folder() / "models" / model.id
     refusals: list[str] = []
     with locked(target.parent / f"{target.name}.lock"):

@@ -77,3 +77,9 @@ def test_checksum_of_weights_is_remembered_only_in_the_cache(tmp_path, monkeypat
     assert weights_sha256(folder) == hashlib.sha256(b"abcd").hexdigest()
     with pytest.raises(ModelUnavailable, match=r"no model\.safetensors"):
         weights_sha256(tmp_path)
+
+
+def test_a_hosted_model_has_no_weights():
+    with pytest.raises(ModelUnavailable, match="only its provider, azure, runs it") as caught:
+        model_folder("gpt-4o", load_catalog())
+    assert "--region local" in caught.value.hint
