@@ -1,19 +1,19 @@
 """Adapters that stand ready beside the base model, and their stacks for a step."""
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from feinschliff.core.errors import ModelUnavailable
 from feinschliff.nn import adapter
-from feinschliff.nn.linear import Product
+from feinschliff.nn.adapter import Matrices
 from feinschliff.nn.model import Decoder
-from feinschliff.serve.live.products import LowRank, Stacked
+from feinschliff.serve.live.products import LiveProduct, LowRank, Stacked
 
 Stacks = tuple[Stacked | None, ...]
+STACKS = 8  # remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,28 +24,33 @@ class LiveAdapter:
     version: int
     parts: tuple[LowRank | None, ...]
 
-    @property
-    def n_bytes(self) -> int:
-        return sum(x.numel() * x.element_size() for p in self.parts if p is not None for x in (p.a_RK, p.b_RN))
-
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """Where a projection's adapter goes: product, rows of its output."""
 
     product: int
     rows: slice
 
 
+def places(decoder: Decoder) -> dict[str, Place]:
+    """Of all projections, by the names that adapters are saved under."""
+    numbers = {id(p): i for i, p in enumerate(decoder.products())}
+    found: dict[str, Place] = {}
+    for name, projection in decoder.projections():
+        product = projection.product
+        member = next(i for i, m in enumerate(product.members) if m is projection)
+        found[name] = Place(numbers[id(product)], product.rows[member])
+    return found
+
+
 class Adapters:
     """Loads adapters on demand and keeps the `limit` most recently used; those in work are held by their conversations."""
 
-    def __init__(self, decoder: Decoder, limit: int) -> None:
-        self._limit = limit
-        self._dtype = decoder.dtype
-        products = decoder.products()
-        self._widths = [p.extended_NE.shape[0] for p in products]
-        self._places = {n: _place(p.product, products, p) for n, p in decoder.projections()}
+    def __init__(
+        self, places: Mapping[str, Place], products: Sequence[LiveProduct], dtype: torch.dtype, limit: int
+    ) -> None:
+        self._places, self._products, self._dtype, self._limit = places, products, dtype, limit
         self._ready: OrderedDict[str, LiveAdapter] = OrderedDict()
         self._stacks: OrderedDict[tuple[tuple[str, int], ...], Stacks] = OrderedDict()
 
@@ -70,7 +75,7 @@ class Adapters:
         key = tuple((a.folder, a.version) for a in present)
         if key not in self._stacks:
             self._stacks[key] = tuple(Stacked.of(parts) for parts in zip(*(a.parts for a in present), strict=True))
-            while len(self._stacks) > 4:
+            while len(self._stacks) > STACKS:
                 self._stacks.popitem(last=False)
         self._stacks.move_to_end(key)
         return self._stacks[key]
@@ -82,25 +87,33 @@ class Adapters:
                 f"The adapter has layers that this base model lacks: {unknown[0]} and {len(unknown) - 1} more.",
                 hint="Use the base model that the adapter was trained on (base_model_name_or_path in adapter_config.json).",
             )
-        if any(of.magnitude is not None for of in pairs.values()):
-            raise ModelUnavailable(
-                f"{folder} is a DoRA adapter, which the live engine does not serve yet.",
-                hint="Merge it into its base model and serve the merged folder.",
-            )
-        found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self._widths]
-        for name, (a, b, _) in pairs.items():
+        found: list[list[LowRank]] = [[] for _ in self._products]
+        for name, of in pairs.items():
             place = self._places[name]
-            wide = b.new_zeros(a.shape[0], self._widths[place.product])
-            wide[:, place.rows] = b.t() * scale
-            found[place.product].append((a.to(self._dtype), wide.to(self._dtype)))
-        parts = (LowRank(torch.cat([a for a, _ in f]), torch.cat([b for _, b in f])) if f else None for f in found)
-        return LiveAdapter(folder, version, tuple(parts))
+            found[place.product].append(self._widened(place, of, scale))
+        parts = tuple(_joined(f) for f in found)
+        return LiveAdapter(folder, version, parts)
+
+    def _widened(self, place: Place, of: Matrices, scale: float) -> LowRank:
+        """A projection's adapter in the product that it is a part of."""
+        product, rows = self._products[place.product], place.rows
+        b_NR = torch.zeros(product.n_out, of.a.shape[0])
+        b_NR[rows] = of.b.float() * scale
+        stretch_N = None
+        if of.magnitude is not None:
+            norms_N = product.row_norms(b_NR, of.a.float())[rows]
+            stretch_N = torch.zeros(product.n_out)
+            stretch_N[rows] = torch.where(norms_N > 0, of.magnitude / norms_N, 0.0) - 1.0
+        return LowRank(of.a.to(self._dtype), b_NR.to(self._dtype), None if stretch_N is None else stretch_N.to(self._dtype))
 
 
-def _place(product: Product, products: Sequence[Product], projection: object) -> _Place:
-    number = next(i for i, p in enumerate(products) if p is product)
-    member = next(i for i, m in enumerate(product.members) if m is projection)
-    return _Place(number, product.rows[member])
+def _joined(parts: Sequence[LowRank]) -> LowRank | None:
+    """The adapters of the projections that are one product."""
+    if not parts:
+        return None
+    stretches = [p.stretch_N for p in parts if p.stretch_N is not None]
+    total = torch.stack(stretches).sum(0) if stretches else None  # each is zero in the others' rows
+    return LowRank(torch.cat([p.a_RK for p in parts]), torch.cat([p.b_NR for p in parts], 1), total)
 
 
 def _version(folder: Path) -> int:

@@ -47,7 +47,8 @@ class StepAttend:
         places_T = torch.cat([torch.arange(p.start, p.start + p.n) for p in parts])
         slots_T = torch.cat([torch.full((p.n,), p.slot) for p in parts])
         heads_TH = slots_T[:, None] * self._heads + torch.arange(self._heads)
-        self._flat_TH = (heads_TH * self._capacity + places_T[:, None]).flatten()
+        keys = (heads_TH * self._capacity + places_T[:, None]).flatten()
+        self._flat = torch.cat([keys, keys + slots.n_slots * self._heads * self._capacity])
         self._shared = [(g[0], _members(sorted(g))) for g in shared.groups] if shared else []
         self._before = shared.length if shared else 0
         if self._decoding:
@@ -66,8 +67,8 @@ class StepAttend:
     ) -> Tensor:
         """q (H, T, d); k, v (Hk, T, d) → (T, H, d)."""
         d = q.shape[2]
-        for cache, new in ((self._slots.data[layer, 0], k), (self._slots.data[layer, 1], v)):
-            cache.view(-1, d).index_copy_(0, self._flat_TH, new.transpose(0, 1).reshape(-1, d))
+        new = torch.stack([k.transpose(0, 1), v.transpose(0, 1)])
+        self._slots.data[layer].view(-1, d).index_copy_(0, self._flat, new.view(-1, d))
         q_THd = q.transpose(0, 1)
         A = len(self._decoding)
         if not self._pieces:

@@ -63,7 +63,7 @@ class LiveEngine:
         self._head = multiply_by(self._decoder.head)
         self._slots = Slots(opened.shape)
         self._cache = PrefixCache(limits.cache_bytes)
-        self._adapters = Adapters(self._decoder, limits.adapters)
+        self._adapters = Adapters(opened.places, opened.products, self._decoder.dtype, limits.adapters)
         self._scheduler = Scheduler(self._slots, self._cache, limits)
         self._grammars = Grammars(self._vocabulary.file, self._decoder.head.shape[0], self._renderer.stop_ids)
         self._jobs: dict[str, list[Sequence]] = {}

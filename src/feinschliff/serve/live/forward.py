@@ -3,6 +3,7 @@
 The lean one is chosen by numbers, not by names: the fused layers of nn.fused were, and the whole pass has to agree with them
 on a few tokens before it is used.
 """
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,7 @@ from feinschliff.nn.fused import FusedLayer, rotate
 from feinschliff.nn.linear import Projection
 from feinschliff.nn.model import Decoder, load
 from feinschliff.nn.norm import RmsNorm, normalise
+from feinschliff.serve.live.adapters import Place, places
 from feinschliff.serve.live.attend import Part, StepAttend
 from feinschliff.serve.live.kv import KvShape, Slots
 from feinschliff.serve.live.products import LiveLinear, LiveProduct, Rows
@@ -62,10 +64,12 @@ def look(decoder: Decoder) -> tuple[KvShape, list[_Asked]]:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A loaded base model. `decoder` keeps the names, the head and the shapes; its own layers are not to be called."""
+    """A loaded base model. Of `decoder`, head, type and soft cap are still good; its own layers are not to be called."""
 
     forward: Forward
     decoder: Decoder
+    places: Mapping[str, Place]  # where adapters go, by the names they are saved under
+    products: Sequence[LiveProduct]
     rows: Rows
     shape: KvShape
     lean: bool
@@ -78,19 +82,21 @@ def open_model(folder: Path, dtype: torch.dtype) -> Opened:
     decoder = load(folder, dtype=dtype, trainable=False)
     shape, asked = look(decoder)
     if any(isinstance(m, FusedLayer) for m in decoder.body.modules()):
-        lean = LeanForward(decoder, asked, rows)
+        products = [LiveProduct(p, i, rows) for i, p in enumerate(decoder.products())]
+        lean = LeanForward(decoder, asked, products)
         wanted, got = (_probe(f, shape) for f in (_Whole(decoder), lean))
         if torch.allclose(got, wanted, rtol=0.05, atol=0.02 * float(wanted.abs().max())):
+            placed = places(decoder)
             for product in decoder.products():  # LiveProducts have their own layout of it
                 product.extended_NE = product.extended_NE.new_empty(product.extended_NE.shape[0], 0)
-            return Opened(lean, decoder, rows, shape, lean=True)
+            return Opened(lean, decoder, placed, products, rows, shape, lean=True)
         decoder = load(folder, dtype=dtype, trainable=False, fast=False)
-    products = {id(p): LiveProduct(p, i, rows) for i, p in enumerate(decoder.products())}
-    for name, projection in list(decoder.projections()):
+    products = [LiveProduct(p, i, rows) for i, p in enumerate(decoder.products())]
+    placed = places(decoder)
+    for name, place in placed.items():
         parent, _, leaf = name.removeprefix("model.").rpartition(".")
-        live = LiveLinear(products[id(projection.product)], decoder.dtype)
-        setattr(decoder.body.get_submodule(parent), leaf, live)
-    return Opened(_Whole(decoder), decoder, rows, shape, lean=False)
+        setattr(decoder.body.get_submodule(parent), leaf, LiveLinear(products[place.product], decoder.dtype))
+    return Opened(_Whole(decoder), decoder, placed, products, rows, shape, lean=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +132,10 @@ class _Layer:
 class LeanForward:
     """Embedding, layers and final norm with nothing in between that decoding does not need."""
 
-    def __init__(self, decoder: Decoder, asked: list[_Asked], rows: Rows) -> None:
+    def __init__(self, decoder: Decoder, asked: list[_Asked], live: Sequence[LiveProduct]) -> None:
         body = decoder.body
         self._dtype = decoder.dtype
-        products = {id(p): LiveProduct(p, i, rows) for i, p in enumerate(decoder.products())}
+        products = {id(p): product for p, product in zip(decoder.products(), live, strict=True)}
 
         def product(module: nn.Module, *names: str) -> LiveProduct:
             name = next(n for n in names if hasattr(module, n))

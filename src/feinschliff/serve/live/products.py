@@ -6,6 +6,7 @@ B (as Punica and S-LoRA do on a GPU; on a processor reading the weights is what 
 """
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -15,24 +16,34 @@ from typing_extensions import override
 from feinschliff.nn.linear import Product
 
 Multiply = Callable[[Tensor], Tensor]
+ROWS = 16  # the layout is chosen for about so many
+COLUMNS = 256  # of a weight at once
 
 
 @dataclass(frozen=True, slots=True)
 class LowRank:
-    """One adapter's part in one product: x · Aᵀ · B, the adapter's scale in B."""
+    """One adapter's part in one product: x · Aᵀ · Bᵀ, the adapter's scale in B. DoRA: `stretch_N` lengthens the outputs.
+
+    What an output is multiplied by, before the bias is added, is 1 + stretch.
+    """
 
     a_RK: Tensor
-    b_RN: Tensor
+    b_NR: Tensor
+    stretch_N: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Stacked:
-    """The parts of several adapters in one product. `owner_R` says which of them a column belongs to."""
+    """The parts of several adapters in one product. `owner_R` says which of them a column belongs to.
 
-    a_RK: Tensor
-    b_RN: Tensor
+    `stretch_AN` has a row per adapter and one of zeros, for the rows of the base model, at its end.
+    """
+
+    into_low: Multiply
+    out_of_low: Multiply
     owner_R: Tensor
     ranks: tuple[int, ...]
+    stretch_AN: Tensor | None
 
     @classmethod
     def of(cls, parts: Sequence[LowRank | None]) -> "Stacked | None":
@@ -41,7 +52,14 @@ class Stacked:
             return None
         ranks = tuple(0 if p is None else p.a_RK.shape[0] for p in parts)
         owner_R = torch.cat([torch.full((p.a_RK.shape[0],), i) for i, p in there])
-        return cls(torch.cat([p.a_RK for _, p in there]), torch.cat([p.b_RN for _, p in there]), owner_R, ranks)
+        into, out_of = (torch.cat(x, dim) for x, dim in (([p.a_RK for _, p in there], 0), ([p.b_NR for _, p in there], 1)))
+        stretch_AN = None
+        if any(p.stretch_N is not None for _, p in there):
+            stretch_AN = out_of.new_zeros(len(parts) + 1, out_of.shape[0])
+            for i, part in there:
+                if part.stretch_N is not None:
+                    stretch_AN[i] = part.stretch_N
+        return cls(multiply_by(into), multiply_by(out_of), owner_R, ranks, stretch_AN)
 
 
 class Rows:
@@ -67,26 +85,44 @@ class Rows:
             self._masks[stack.ranks] = (self._owner_T[:, None] == stack.owner_R).to(dtype)
         return self._masks[stack.ranks]
 
+    def stretch(self, stretch_AN: Tensor) -> Tensor:
+        """(T, N), each row its own adapter's."""
+        return stretch_AN[self._owner_T]  # -1, the base model, is the last one
+
 
 class LiveProduct:
     """One base product, and what the rows' adapters add to it."""
 
     def __init__(self, product: Product, number: int, rows: Rows) -> None:
-        self._multiply = multiply_by(product.extended_NE[:, : product.n_in], product.bias_N)
+        self.n_out, self.n_in = product.extended_NE.shape[0], product.n_in
+        self._bias_N = product.bias_N
+        self._multiply = multiply_by(product.extended_NE[:, : product.n_in])
+        self._dtype = product.extended_NE.dtype
         self._number, self._rows = number, rows
 
     def __call__(self, x_TK: Tensor) -> Tensor:
         """(T, K) in the products' type → (T, N)."""
         y_TN = self._multiply(x_TK)
         stacks = self._rows.stacks
-        stack = stacks[self._number] if stacks else None
-        if stack is None:
-            return y_TN
-        low_TR = F.linear(x_TK, stack.a_RK)
-        mask = self._rows.mask(stack, low_TR.dtype)
-        if mask is not None:
-            low_TR.mul_(mask)
-        return torch.addmm(y_TN, low_TR, stack.b_RN)
+        if stacks and (stack := stacks[self._number]) is not None:
+            low_TR = stack.into_low(x_TK)
+            mask = self._rows.mask(stack, low_TR.dtype)
+            if mask is not None:
+                low_TR.mul_(mask)
+            y_TN += stack.out_of_low(low_TR)
+            if stack.stretch_AN is not None:
+                y_TN.addcmul_(y_TN, self._rows.stretch(stack.stretch_AN))
+        return y_TN if self._bias_N is None else y_TN.add_(self._bias_N)
+
+    def row_norms(self, b_NR: Tensor, a_RK: Tensor) -> Tensor:
+        """Lengths (N,) of the rows of W + B·A in float32, for DoRA. W is read out of its layout, a few columns at a time."""
+        squares_N = torch.zeros(self.n_out)
+        for start in range(0, self.n_in, COLUMNS):
+            columns = slice(start, min(self.n_in, start + COLUMNS))
+            unit_CK = torch.eye(self.n_in, dtype=self._dtype)[columns]
+            w_CN = self._multiply(unit_CK).float().addmm_(a_RK[:, columns].t(), b_NR.t())
+            squares_N += w_CN.square().sum(0)
+        return squares_N.sqrt()
 
 
 class LiveLinear(nn.Module):
@@ -103,28 +139,29 @@ class LiveLinear(nn.Module):
         return y_TN.view(*x.shape[:-1], -1)
 
 
-def multiply_by(weight_NK: Tensor, bias_N: Tensor | None = None) -> Multiply:
-    """x (T, K) → x · Wᵀ + b. In bfloat16 the weight is laid out for oneDNN once, where this torch and processor can do so.
+def multiply_by(weight_NK: Tensor) -> Multiply:
+    """x (T, K) → x · Wᵀ. In bfloat16 the weight is laid out for oneDNN once, where this torch and processor can do so.
 
     For few rows that is worth a third to a half of the time (docs/log.md): otherwise each call lays it out anew.
     """
     weight_NK = weight_NK.contiguous()
-    if weight_NK.dtype == torch.bfloat16:
-        packed = _packed(weight_NK, bias_N)
-        if packed is not None:
-            return packed
-    return lambda x_TK: F.linear(x_TK, weight_NK, bias_N)
+    if weight_NK.dtype == torch.bfloat16 and _packs():
+        return _packed(weight_NK)
+    return lambda x_TK: F.linear(x_TK, weight_NK)
 
 
-def _packed(weight_NK: Tensor, bias_N: Tensor | None) -> Multiply | None:
-    """None where the operators (those that torch's own compiler uses) are missing or compute something else here."""
+def _packed(weight_NK: Tensor) -> Multiply:
+    """Through the operators that torch's own compiler uses for this."""
+    reordered = torch.ops.mkldnn._reorder_linear_weight(weight_NK, ROWS)
+    product = torch.ops.mkldnn._linear_pointwise
+    return lambda x_TK: product(x_TK, reordered, None, "none", [], "")
+
+
+@cache
+def _packs() -> bool:
+    """Whether those operators are there and compute the same, found by trying."""
+    weight_NK, x_TK = (torch.linspace(-1, 1, n * 64).view(n, 64).to(torch.bfloat16) for n in (96, 5))
     try:
-        reordered = torch.ops.mkldnn._reorder_linear_weight(weight_NK, 16)
-        product = torch.ops.mkldnn._linear_pointwise
-        probe = torch.linspace(-1, 1, 3 * weight_NK.shape[1]).view(3, -1).to(weight_NK.dtype)
-        same = torch.allclose(
-            product(probe, reordered, bias_N, "none", [], ""), F.linear(probe, weight_NK, bias_N), rtol=0.02, atol=0.02
-        )
+        return torch.allclose(_packed(weight_NK)(x_TK), F.linear(x_TK, weight_NK), rtol=0.02, atol=0.02)
     except (AttributeError, RuntimeError):
-        return None
-    return (lambda x_TK: product(x_TK, reordered, bias_N, "none", [], "")) if same else None
+        return False

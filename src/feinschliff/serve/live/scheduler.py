@@ -12,7 +12,9 @@ from feinschliff.serve.live.sequence import Sequence
 
 CHUNK = 256  # tokens of prompts in one step while others decode, so that these do not wait long
 LONE_CHUNK = 1024  # while nobody does
-SHARE = 64  # tokens; a shorter common beginning is not worth products of its own
+# What products for a common beginning cost, in tokens of one conversation's own attention: each group's, and once for all
+# (measured: docs/log.md).
+SHARE_GROUP, SHARE_ALL = 800, 1600
 
 
 class Overloaded(FeinschliffError):
@@ -187,10 +189,11 @@ def _common_beginnings(decoding: list[Sequence]) -> Shared | None:
     shortest = min(s.computed for s in ordered)
 
     def saved(length: int) -> int:
-        return length * sum(c >= length for c in common) - SHARE * (1 + sum(c < length for c in common))
+        n_groups = 1 + sum(c < length for c in common)
+        return length * (len(ordered) - n_groups) - SHARE_GROUP * n_groups - SHARE_ALL
 
     length = max({min(c, shortest) for c in common}, key=saved)
-    if length < SHARE or saved(length) <= 0:
+    if saved(length) <= 0:
         return None
     groups: list[list[int]] = [[_slot(ordered[0])]]
     for sequence, c in zip(ordered[1:], common, strict=True):

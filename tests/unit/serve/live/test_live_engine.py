@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from feinschliff.core.chat import user
 from feinschliff.core.engine import Sampling
+from feinschliff.core.jobs import Lora
 from feinschliff.core.live import (
     ChatPrompt,
     Completed,
@@ -22,14 +23,16 @@ from feinschliff.core.live import (
     TokenPrompt,
 )
 from feinschliff.data.render import Renderer
+from feinschliff.nn import adapter
 from feinschliff.nn.model import load
 from feinschliff.serve.engine import generate
+from feinschliff.serve.live import scheduler
 from feinschliff.serve.live.engine import LiveEngine
 from feinschliff.serve.live.prefix_cache import BLOCK
-from feinschliff.serve.live.scheduler import SHARE, Limits
+from feinschliff.serve.live.scheduler import Limits
 from tiny import FAMILIES, make_tiny_model
 
-COMMON = list(range(10, 10 + SHARE + BLOCK))
+COMMON = list(range(10, 10 + 3 * BLOCK))
 PROMPTS = [[5, 6, 7], [8, 9, *range(100, 140)], [11], [*COMMON, 5], [*COMMON, 7, 8, 9], COMMON + list(range(200, 290)), [*COMMON, 5]]
 GREEDY = LiveSampling(max_tokens=20, temperature=0, ignore_end=True, logprobs=0)
 
@@ -82,12 +85,46 @@ def desk(tiny_model):
     return Desk(tiny_model)
 
 
+@pytest.fixture(autouse=True, params=[False, True], ids=["", "shared beginnings"])
+def sharing(request, monkeypatch):
+    """Conversations in tests are too short for common beginnings to pay; here they are also shared where that costs."""
+    if request.param:
+        monkeypatch.setattr(scheduler, "SHARE_GROUP", 1)
+        monkeypatch.setattr(scheduler, "SHARE_ALL", 0)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_answers_as_alone(family, tmp_path):
     folder = make_tiny_model(tmp_path / family, family)
     desk = Desk(folder)
     assert desk.engine.lean == (family in ("llama", "qwen2", "phi3"))
     assert desk.ask(PROMPTS) == alone(folder, PROMPTS)
+
+
+@pytest.mark.parametrize("dora", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_takes_adapters_of_both_kinds(family, dora, tmp_path):
+    folder = make_tiny_model(tmp_path / family, family)
+    method = Lora(rank=4, alpha=8.0, dora=dora)
+    decoder = load(folder, dtype=torch.float32, trainable=False)
+    adapter.add(decoder, method, seed=1)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for place in adapter.places(decoder):
+            for part in place.parameters.values():
+                part.add_(torch.randn(part.shape, generator=generator) * 0.1)
+            place.projection.product.refresh()
+    adapter.save(tmp_path / "adapter", adapter.current(decoder), method, str(folder))
+    ask = {"sampling": Sampling(max_tokens=20), "stop_ids": frozenset(), "window": decoder.window}
+    wanted = [generate(decoder, [p], **ask)[0].tokens for p in PROMPTS]
+    desk = Desk(folder)
+    base = desk.ask(PROMPTS[:2])
+    for i, prompt in enumerate(PROMPTS):
+        desk.submit(f"tuned {i}", prompt, adapter=str(tmp_path / "adapter"))
+        desk.submit(f"base {i}", prompt)
+    desk.work()
+    assert [desk.tokens(f"tuned {i}") for i in range(len(PROMPTS))] == wanted
+    assert [desk.tokens(f"base {i}") for i in range(2)] == base
 
 
 def test_who_comes_later_joins_those_in_work(desk, expected):
