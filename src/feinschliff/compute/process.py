@@ -21,13 +21,17 @@ def start(module: str, arguments: Sequence[str], log: Path, *, talk: bool = Fals
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     pipe = subprocess.PIPE if talk else subprocess.DEVNULL
-    environment = ALLOCATOR | os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
     with log.open("a", encoding="utf-8") as errors:
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdin=pipe, stdout=pipe, stderr=errors, text=True, encoding="utf-8",
-            env=environment, start_new_session=True,
+            env=environment(), start_new_session=True,
         )  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    """What our programs are started with. They reach no model hub: whatever they need has been brought by then."""
+    return ALLOCATOR | os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 
 
 def stop(process: "subprocess.Popen[str]", grace_s: float = 5.0) -> None:

@@ -32,6 +32,23 @@ class BadData(FeinschliffError):
     code = "bad_data"
 
 
+class ContextExceeded(BadData):
+    """Prompt and answer do not fit into the model's context."""
+
+    code = "context_length_exceeded"
+
+
+class Overloaded(FeinschliffError):
+    """Too much is waiting already, or too much memory is in use; `retry_after_s` says when to come again."""
+
+    status = 429
+    code = "overloaded"
+
+    def __init__(self, message: str, *, hint: str = "Try again later.", retry_after_s: float = 1.0) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
 class CheckFailed(FeinschliffError):
     """A check ran to its end and the answer is no."""
 

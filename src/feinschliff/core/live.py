@@ -12,6 +12,16 @@ from feinschliff.core.chat import Conversation, Wire
 FinishReason = Literal["stop", "length"]
 
 
+class Limits(Wire):
+    """Bounds of an engine: sequences computed together, sequences waiting, memory in bytes, adapters kept ready."""
+
+    slots: int = Field(32, ge=1)
+    waiting: int = Field(128, ge=0)
+    slots_bytes: int = Field(2 << 30, ge=0)
+    cache_bytes: int = Field(1 << 30, ge=0)
+    adapters: int = Field(32, ge=1)
+
+
 class ChatPrompt(Wire):
     """Rendered by the model's own template, exactly as for training. `begun` is text that the answer has to begin with."""
 

@@ -108,12 +108,17 @@ class Program:
 
 def _error(response: Response) -> FeinschliffError:
     if isinstance(response, Refused):
-        kinds: dict[str, type[FeinschliffError]] = {k.code: k for k in _tree(FeinschliffError)}
-        kind = kinds.get(response.code, FeinschliffError)
-        error = kind.__new__(kind)
-        FeinschliffError.__init__(error, response.message, hint=response.hint)
-        return error
+        return error_named(response.code, response.message, response.hint)
     return ProgramFailed(f"The answering program said {response.kind!r} out of turn.")
+
+
+def error_named(code: str, message: str, hint: str) -> FeinschliffError:
+    """The error of a code that a program told."""
+    kinds: dict[str, type[FeinschliffError]] = {k.code: k for k in _tree(FeinschliffError)}
+    kind = kinds.get(code, FeinschliffError)
+    error = kind.__new__(kind)
+    FeinschliffError.__init__(error, message, hint=hint)
+    return error
 
 
 def _tree(kind: type[FeinschliffError]) -> list[type[FeinschliffError]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import assert_never
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from feinschliff.core.engine import (
     REQUEST,
@@ -19,20 +19,17 @@ from feinschliff.core.engine import (
     Vectors,
 )
 from feinschliff.core.errors import FeinschliffError
+from feinschliff.core.live import Limits
 from feinschliff.serve.chat import ChatEngine
 from feinschliff.serve.embed import Encoder
 from feinschliff.serve.live import program
-from feinschliff.serve.live.scheduler import Limits
-
-LIMITS = TypeAdapter(Limits)
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m feinschliff.serve")
     parser.add_argument("model", type=Path)
     parser.add_argument("--embedding", action="store_true", help="MODEL is a sentence encoder")
     parser.add_argument("--live", action="store_true", help="many requests at once, as they come (core.live)")
-    parser.add_argument("--limits", type=LIMITS.validate_json, default=Limits(), help="bounds of --live, a JSON object")
+    parser.add_argument("--limits", type=Limits.model_validate_json, default=Limits(), help="bounds of --live, a JSON object")
     arguments = parser.parse_args()
     if arguments.live:
         return program.run(arguments.model, arguments.limits)

@@ -6,12 +6,13 @@ from time import monotonic
 import torch
 from torch import Tensor
 
-from feinschliff.core.errors import BadData, FeinschliffError
+from feinschliff.core.errors import BadData, ContextExceeded, FeinschliffError, Overloaded
 from feinschliff.core.live import (
     ChatPrompt,
     Completed,
     Declined,
     Ended,
+    Limits,
     LiveEvent,
     LiveReady,
     Piece,
@@ -33,19 +34,13 @@ from feinschliff.serve.live.kv import Slots
 from feinschliff.serve.live.prefix_cache import PrefixCache
 from feinschliff.serve.live.products import multiply_by
 from feinschliff.serve.live.sampling import Scores, choose, scores
-from feinschliff.serve.live.scheduler import Limits, Overloaded, Scheduler, Step
+from feinschliff.serve.live.scheduler import Scheduler, Step
 from feinschliff.serve.live.sequence import Job, Sequence
 from feinschliff.serve.live.text import Outgoing
 from feinschliff.serve.live.vocabulary import Vocabulary
 
 ECHO_ROWS = 128  # rows of logits at once for a prompt's own log-probabilities
 NO_LIMIT = 1 << 20  # tokens; for models that name no context length
-
-
-class ContextExceeded(BadData):
-    """Prompt and answer do not fit into the model's context."""
-
-    code = "context_length_exceeded"
 
 
 class LiveEngine:

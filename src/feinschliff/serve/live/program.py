@@ -8,9 +8,8 @@ from typing import TextIO, assert_never
 from pydantic import ValidationError
 
 from feinschliff.core.errors import FeinschliffError
-from feinschliff.core.live import LIVE_REQUEST, AskStats, Cancel, Declined, LiveEvent, LiveRequest, Submit
+from feinschliff.core.live import LIVE_REQUEST, AskStats, Cancel, Declined, Limits, LiveEvent, LiveRequest, Submit
 from feinschliff.serve.live.engine import LiveEngine
-from feinschliff.serve.live.scheduler import Limits
 
 REST_AFTER_S = 30.0  # without requests
 Inbox = queue.SimpleQueue[LiveRequest | Declined | None]  # Declined: an unreadable line; None: stdin has ended

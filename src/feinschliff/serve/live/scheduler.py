@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from feinschliff.core.errors import FeinschliffError
+from feinschliff.core.errors import Overloaded
+from feinschliff.core.live import Limits
 from feinschliff.serve.live.attend import Part, Shared
 from feinschliff.serve.live.kv import Slots, rounded
 from feinschliff.serve.live.prefix_cache import BLOCK, Block, PrefixCache
@@ -15,24 +16,6 @@ LONE_CHUNK = 1024  # while nobody does
 # What products for a common beginning cost, in tokens of one conversation's own attention: each group's, and once for all
 # (measured: docs/log.md).
 SHARE_GROUP, SHARE_ALL = 800, 1600
-
-
-class Overloaded(FeinschliffError):
-    """The queue is full."""
-
-    status = 429
-    code = "overloaded"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of an engine: conversations computed together, sequences waiting, memory in bytes."""
-
-    slots: int = 32
-    waiting: int = 128
-    slots_bytes: int = 2 << 30
-    cache_bytes: int = 1 << 30
-    adapters: int = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +41,7 @@ class Scheduler:
     def enqueue(self, sequences: list[Sequence]) -> None:
         """Raises Overloaded."""
         if self.waiting and len(self.waiting) + len(sequences) > self._limits.waiting:
-            raise Overloaded(f"{len(self.waiting)} requests are waiting already.", hint="Try again later.")
+            raise Overloaded(f"{len(self.waiting)} requests are waiting already.")
         self.waiting += sequences
 
     def next_step(self) -> Step | None:

@@ -16,6 +16,7 @@ from feinschliff.core.live import (
     Declined,
     Ended,
     JsonFormat,
+    Limits,
     LiveSampling,
     Piece,
     Submit,
@@ -29,7 +30,6 @@ from feinschliff.serve.engine import generate
 from feinschliff.serve.live import scheduler
 from feinschliff.serve.live.engine import LiveEngine
 from feinschliff.serve.live.prefix_cache import BLOCK
-from feinschliff.serve.live.scheduler import Limits
 from tiny import FAMILIES, make_tiny_model
 
 COMMON = list(range(10, 10 + 3 * BLOCK))
