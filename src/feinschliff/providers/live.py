@@ -2,7 +2,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ class Bounds:
 
     memory_bytes: int = 16 * GIBI
     idle_s: float = 900.0
-    each: Limits = Limits()
+    each: Limits = field(default_factory=Limits)
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class LiveModels:
         """The base models whose engines run."""
         return [base for base, engine in self._engines.items() if engine.running]
 
-    async def answers(self, base: Path, request: Submit) -> AsyncIterator[Answer]:
+    async def answers(self, base: Path, request: Submit) -> AsyncGenerator[Answer, None]:
         """Ask a base model's engine, which is started where it does not run. The request's `adapter` is attached there.
 
         Raises Overloaded where the queue is full or no memory can be had now, ModelUnavailable for what is no model, and

@@ -3,7 +3,7 @@ import asyncio
 import contextlib
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -73,7 +73,7 @@ class LiveProgram:
         """Whether a request is under way."""
         return bool(self._waiting)
 
-    async def answers(self, request: Submit) -> AsyncIterator[Answer]:
+    async def answers(self, request: Submit) -> AsyncGenerator[Answer, None]:
         """Pieces of the answer as they come, `Completed` last. Whoever stops listening stops the work.
 
         Raises what the engine declines with, ProgramFailed where it dies.
@@ -112,7 +112,7 @@ class LiveProgram:
         if self._reader is not None:
             await self._reader
 
-    async def _ask(self, name: str, request: LiveRequest) -> AsyncIterator[LiveEvent]:
+    async def _ask(self, name: str, request: LiveRequest) -> AsyncGenerator[LiveEvent, None]:
         """What is said about a request, until nobody listens any more."""
         if self.dead:
             raise self._died()

@@ -24,6 +24,7 @@ from feinschliff.serve.chat import ChatEngine
 from feinschliff.serve.embed import Encoder
 from feinschliff.serve.live import program
 
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m feinschliff.serve")
     parser.add_argument("model", type=Path)

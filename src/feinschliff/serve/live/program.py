@@ -8,7 +8,16 @@ from typing import TextIO, assert_never
 from pydantic import ValidationError
 
 from feinschliff.core.errors import FeinschliffError
-from feinschliff.core.live import LIVE_REQUEST, AskStats, Cancel, Declined, Limits, LiveEvent, LiveRequest, Submit
+from feinschliff.core.live import (
+    LIVE_REQUEST,
+    AskStats,
+    Cancel,
+    Declined,
+    Limits,
+    LiveEvent,
+    LiveRequest,
+    Submit,
+)
 from feinschliff.serve.live.engine import LiveEngine
 
 REST_AFTER_S = 30.0  # without requests

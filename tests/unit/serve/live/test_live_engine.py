@@ -85,7 +85,7 @@ def desk(tiny_model):
     return Desk(tiny_model)
 
 
-@pytest.fixture(autouse=True, params=[False, True], ids=["", "shared beginnings"])
+@pytest.fixture(params=[False, True], ids=["", "shared beginnings"])
 def sharing(request, monkeypatch):
     """Conversations in tests are too short for common beginnings to pay; here they are also shared where that costs."""
     if request.param:
@@ -93,6 +93,7 @@ def sharing(request, monkeypatch):
         monkeypatch.setattr(scheduler, "SHARE_ALL", 0)
 
 
+@pytest.mark.usefixtures("sharing")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_answers_as_alone(family, tmp_path):
     folder = make_tiny_model(tmp_path / family, family)
@@ -127,6 +128,7 @@ def test_every_family_takes_adapters_of_both_kinds(family, dora, tmp_path):
     assert [desk.tokens(f"base {i}") for i in range(2)] == base
 
 
+@pytest.mark.usefixtures("sharing")
 def test_who_comes_later_joins_those_in_work(desk, expected):
     for i, prompt in enumerate(PROMPTS):
         desk.submit(str(i), prompt)
@@ -184,6 +186,7 @@ def adapters(tiny_model, tmp_path_factory):
     return folders
 
 
+@pytest.mark.usefixtures("sharing")
 def test_adapters_and_the_base_in_one_batch_each_as_peft_answers(desk, adapters, expected):
     wanted = {None: expected} | adapters
     assert len({str(answers) for answers in wanted.values()}) == 3
