@@ -294,7 +294,7 @@ def _curve(alt: ModuleType, render: Render, report: Report, curve: LearningCurve
             base.mark_line(strokeWidth=1.6, color=TUNED).encode(y=y),
             base.mark_rule(strokeWidth=2.5, strokeCap="round", color=TUNED).encode(y=alt.Y("low:Q", title=None), y2="high:Q"),
             base.mark_point(filled=True, size=70, opacity=1, color=TUNED).encode(y=y),
-            base.mark_text(dx=16, fontSize=11).encode(y=y, text="text:N", color=alt.value(INK)),
+            base.mark_text(align="left", dx=8, dy=12, fontSize=11).encode(y=y, text="text:N", color=alt.value(INK)),
         ]
         if report.goal_at_least is not None:
             layers.append(alt.Chart().mark_rule(strokeDash=[5, 4], strokeWidth=1.5, color=GOAL).encode(y=alt.datum(report.goal_at_least)))
