@@ -23,6 +23,7 @@ Paths are relative to the study file. This page is written from the types in `co
 # The fields of the training spec that a study file shares with the training program and that say nothing of themselves.
 SHARED_FIELDS: dict[type[BaseModel], dict[str, str]] = {
     Lora: {
+        "kind": 'With `"qlora"` the base is held in 4 bits while it trains: less memory, slower, rounded.',
         "rank": "Rank of the added matrices: more can learn more, and costs more.",
         "alpha": "The update is scaled by alpha / rank.",
         "targets": "Names of the projections that get adapters.",
@@ -52,7 +53,7 @@ def render_study_reference() -> str:
 
 def _section(model: type[BaseModel], table: str, *, repeated: bool) -> Iterator[str]:
     kind = model.model_fields.get("kind")
-    variant = f" with `kind = {_toml(kind.default)}`" if kind else ""
+    variant = f" with {_kinds(kind)}" if kind else ""
     heading = (f"`[[{table}]]`" if repeated else f"`[{table}]`") + variant
     yield f"## {heading}\n" if table else "## Top of the file\n"
     yield f"{_purpose(model)}\n"
@@ -80,10 +81,14 @@ def _purpose(model: type[BaseModel]) -> str:
 
 
 def _described(model: type[BaseModel], name: str, field: FieldInfo) -> str:
-    if name == "kind":
-        return f"`kind = {_toml(field.default)}` chooses this one."
     text = field.description or SHARED_FIELDS.get(model, {}).get(name, "")
+    if name == "kind":
+        return f"{_kinds(field)} chooses this one. {text}".strip()
     return f"{text} {_bounds(field)}".strip().replace("|", "\\|")
+
+
+def _kinds(field: FieldInfo) -> str:
+    return " or ".join(f"`kind = {_toml(way)}`" for way in get_args(field.annotation))
 
 
 def _bounds(field: FieldInfo) -> str:

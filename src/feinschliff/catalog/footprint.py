@@ -12,6 +12,7 @@ from feinschliff.core.jobs import Full, Lora, Method
 PROCESS = 450_000_000  # bytes resident once torch and transformers are imported (CPU build of torch 2.13)
 WORKSPACE = 64_000_000  # of matrix products and generated code
 SLACK = {False: 1.33, True: 1.6}  # resident over live bytes, without and with recomputed layers: the heap's holes
+NF4 = 0.516  # bytes a weight, with its blocks' magnitudes (nn.nf4)
 CHUNK = 128  # trained rows whose logits exist at once
 ROWS, TILE = 128, 1 << 23  # queries of a block, and scores, that nn.blocks has at once
 NAMES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of Architecture.projections
@@ -81,7 +82,8 @@ def _weights(a: Architecture, method: Method, passes: Passes, *, mapped: bool) -
             return 4 * (a.linear_parameters + a.embedding_parameters)
         case Lora():
             adapters = trained_parameters(a, method)
-            frozen = passes.width * (a.linear_parameters + 2 * adapters)  # with A and the scaled B in the products' type
+            base = NF4 if method.kind == "qlora" else passes.width
+            frozen = int(base * a.linear_parameters) + passes.width * 2 * adapters  # A and the scaled B are in the products' type
             own_head = head if passes.width < 4 or not a.tied else 0
             file = 4 * (a.linear_parameters + a.embedding_parameters) if mapped else embedding
             return frozen + own_head + file + 4 * adapters

@@ -14,9 +14,12 @@ Library = Literal["blas", "onednn"]  # that multiplies float32 matrices
 
 
 class Lora(Wire):
-    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685): W + scale · B A on the named projections."""
+    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685): W + scale · B A on the named projections.
 
-    kind: Literal["lora"] = "lora"
+    `qlora` (Dettmers et al. 2023, arXiv 2305.14314) holds W in 4 bits while it trains.
+    """
+
+    kind: Literal["lora", "qlora"] = "lora"
     rank: int = Field(16, ge=1, le=512)
     alpha: float = Field(32.0, gt=0)
     targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
@@ -132,6 +135,7 @@ class Started(Wire):
     precision_reason: str = ""
     speed: MatrixSpeed | None = None
     fp32_library: Library = "blas"  # of fp32 products with frozen weights
+    quantisation_error: float | None = None  # of a base held in 4 bits: |W' - W| / |W| over its weights
     hyperparameters: ResolvedHyperparameters | None = None
 
 

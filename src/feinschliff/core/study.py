@@ -126,7 +126,7 @@ class Training(Wire):
     in turn from batch to batch, so that one adapter serves both the bare and the prompted tuned arm. Name one twice to double its share.
     """
 
-    method: Method = Field(Lora(), description='`kind = "lora"` (adapters) or `kind = "full"` (every weight).')
+    method: Method = Field(Lora(), description='`kind = "lora"` or `"qlora"` (adapters), or `kind = "full"` (every weight).')
     hyperparameters: Hyperparameters = Field(Hyperparameters(), description="Epochs, batch, learning rate.")
     contexts: tuple[str, ...] = Field(
         ("plain",), description='What is around the examples: `plain`, or recipes such as `prompt+retrieval`.'

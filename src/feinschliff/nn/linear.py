@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from feinschliff.nn.frozen import Dense, Frozen, Quantised
 from feinschliff.nn.multiply import Multiply, blas
+from feinschliff.nn.nf4 import Nf4
 from feinschliff.nn.precision import exact_dtype
 
 Grads = list[Tensor]  # of A₁, B₁, A₂, B₂ …, in the order of Product.parameters()
@@ -30,13 +32,13 @@ class Product:
     """
 
     def __init__(
-        self, members: Sequence["Projection"], weight_NK: Tensor, bias_N: Tensor | None, multiply: Multiply = blas
+        self, members: Sequence["Projection"], frozen: Frozen, bias_N: Tensor | None, multiply: Multiply = blas
     ) -> None:
         self.members = tuple(members)
+        self.frozen = frozen
         self._multiply = multiply
-        self.n_in = weight_NK.shape[1]
+        self.n_in = frozen.n_in
         self.bias_N = bias_N
-        self.extended_NE = weight_NK
         self.low_RK: Tensor | None = None  # the stacked A, in the products' type
         # DoRA: what an output is multiplied by, less one, so that the products' type holds enough of it.
         self.stretch_N: Tensor | None = None
@@ -46,12 +48,14 @@ class Product:
     @classmethod
     def join(cls, members: Sequence["Projection"]) -> "Product":
         """Stack members that were alone until now; from here on they share this product's storage."""
-        biases = [m.bias for m in members]
-        zeros = [m.weight.new_zeros(m.out_features) for m in members]
+        alone = [m.product for m in members]
+        frozen = type(alone[0].frozen).join([p.frozen for p in alone])
         bias = None
-        if any(b is not None for b in biases):
-            bias = torch.cat([z if b is None else b for b, z in zip(biases, zeros, strict=True)])
-        joined = cls(members, torch.cat([m.weight for m in members]), bias, members[0].product._multiply)
+        if any(p.bias_N is not None for p in alone):
+            widths = [m.out_features for m in members]
+            zeros = frozen.beside_NR.new_zeros(sum(widths)).split(widths)
+            bias = torch.cat([z if p.bias_N is None else p.bias_N for p, z in zip(alone, zeros, strict=True)])
+        joined = cls(members, frozen, bias, alone[0]._multiply)
         for member in members:
             member.product = joined
         joined.rebuild()
@@ -59,20 +63,20 @@ class Product:
 
     def weight(self, member: "Projection") -> Tensor:
         """(out, in), a member's base weight alone."""
-        return self.extended_NE[self.rows[self.members.index(member)], : self.n_in]
+        return self.frozen.weight(self.rows[self.members.index(member)])
 
     def rebuild(self) -> None:
         """After adapters came, went or changed their rank."""
         ranks = [m.lora_A.shape[0] for m in self.members if m.lora_A is not None]
-        base = self.extended_NE[:, : self.n_in]
+        self.frozen.make_room(sum(ranks))
         if not ranks:
-            self.low_RK, self.stretch_N, self.extended_NE = None, None, base.contiguous()
+            self.low_RK = self.stretch_N = None
             return
+        beside_NR = self.frozen.beside_NR
         if self.low_RK is None or self.low_RK.shape[0] != sum(ranks):
-            self.low_RK = base.new_empty(sum(ranks), self.n_in)
-            self.extended_NE = torch.cat([base, base.new_empty(base.shape[0], sum(ranks))], 1)
-        self.extended_NE[:, self.n_in :] = 0
-        self.stretch_N = base.new_zeros(base.shape[0]) if any(m.lora_magnitude_vector is not None for m in self.members) else None
+            self.low_RK = beside_NR.new_empty(sum(ranks), self.n_in)
+        stretched = any(m.lora_magnitude_vector is not None for m in self.members)
+        self.stretch_N = beside_NR.new_zeros(len(beside_NR)) if stretched else None
         self.refresh()
 
     @torch.no_grad()
@@ -83,7 +87,7 @@ class Product:
             assert member.lora_A is not None
             assert member.lora_B is not None
             self.low_RK[columns] = member.lora_A.to(self.low_RK.dtype)
-            self.extended_NE[rows, self.n_in + columns.start : self.n_in + columns.stop] = member.lora_B * member.scale
+            self.frozen.beside_NR[rows, columns] = member.lora_B * member.scale
             if member.lora_magnitude_vector is not None:
                 assert self.stretch_N is not None
                 norms = _row_norms(member.weight, member.lora_B * member.scale, member.lora_A)
@@ -96,12 +100,13 @@ class Product:
 
     def room(self, n_rows: int) -> Tensor:
         """An empty (T, E): whoever makes the input may write it into the first K columns and save a copy."""
-        return self.extended_NE.new_empty(n_rows, self.extended_NE.shape[1])
+        beside_NR = self.frozen.beside_NR
+        return beside_NR.new_empty(n_rows, self.n_in + beside_NR.shape[1])
 
     def widen(self, x_TK: Tensor) -> Tensor:
         """[x, x·Aᵀ], or x itself where there is no adapter."""
         if self.low_RK is None:
-            return x_TK.to(self.extended_NE.dtype)
+            return x_TK.to(self.frozen.beside_NR.dtype)
         both_TE = self.room(x_TK.shape[0])
         both_TE[:, : self.n_in] = x_TK
         return self.fill(both_TE)
@@ -115,8 +120,8 @@ class Product:
     def __call__(self, both_TE: Tensor) -> tuple[Tensor, Tensor | None]:
         """(T, E) → (T, N), and with DoRA the same without the bias, for the backward pass."""
         if self.stretch_N is None:
-            return self._multiply(both_TE, self.extended_NE, self.bias_N), None
-        plain_TN = self._multiply(both_TE, self.extended_NE, None)
+            return self._multiply(both_TE, self.frozen.extended(), self.bias_N), None
+        plain_TN = self._multiply(both_TE, self.frozen.extended(), None)
         y_TN = plain_TN.addcmul_(plain_TN, self.stretch_N)
         return (y_TN if self.bias_N is None else y_TN + self.bias_N), y_TN
 
@@ -133,7 +138,7 @@ class Product:
             dm_N = (dy_TN * y_TN).sum(0, dtype=self.members[0].master)  # times m: y = m · (W + s·B·A) x / |W + s·B·A|
             dy_TN = torch.addcmul(dy_TN, dy_TN, self.stretch_N)
         d_both = self._back(dy_TN) if need_dx else None  # the products with W and with s·B in one
-        d_low = (dy_TN @ self.extended_NE[:, K:] if d_both is None else d_both[:, K:]).contiguous()
+        d_low = (dy_TN @ self.frozen.beside_NR if d_both is None else d_both[:, K:]).contiguous()
         dx = None if d_both is None else torch.addmm(d_both[:, :K], d_low, self.low_RK)
         da_RK = d_low.t() @ both_TE[:, :K]
         grads: Grads = []
@@ -148,7 +153,7 @@ class Product:
 
     def _back(self, dy_TN: Tensor) -> Tensor:
         """(T, N) → (T, E)."""
-        return self._multiply(dy_TN, self.extended_NE.t(), None)
+        return self._multiply(dy_TN, self.frozen.extended().t(), None)
 
     def _adapted(self) -> list[tuple["Projection", slice, slice]]:
         """Members with an adapter, their rows of W, and their columns of the stacked A and B."""
@@ -165,10 +170,12 @@ class Product:
 class Projection(nn.Module):
     """`nn.Linear` in `dtype`, frozen, with an optional trainable adapter in float32.
 
-    Inputs of any float type are cast to `dtype`; outputs have `dtype`.
+    Inputs of any float type are cast to `dtype`; outputs have `dtype`. `quantised`: the weight is held in 4 bits.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, multiply: Multiply = blas) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, multiply: Multiply = blas, *, quantised: bool = False
+    ) -> None:
         super().__init__()
         self.dtype = dtype
         self.master = exact_dtype(dtype)
@@ -178,7 +185,8 @@ class Projection(nn.Module):
         self.lora_magnitude_vector: nn.Parameter | None = None
         self.scale = 1.0
         bias = None if bias is None else bias.detach().to(dtype)
-        self.product = Product([self], weight.detach().to(dtype), bias, multiply)
+        frozen = Quantised([Nf4.of(weight)], dtype) if quantised else Dense(weight.detach().to(dtype))
+        self.product = Product([self], frozen, bias, multiply)
 
     @property
     def weight(self) -> Tensor:

@@ -12,6 +12,7 @@ from feinschliff.core.errors import ModelUnavailable
 from feinschliff.core.jobs import Library
 from feinschliff.nn import attention, fused
 from feinschliff.nn.attention import Attend
+from feinschliff.nn.frozen import Quantised
 from feinschliff.nn.linear import Product, Projection
 from feinschliff.nn.multiply import through
 from feinschliff.nn.precision import exact_dtype
@@ -51,16 +52,25 @@ class Decoder:
             if isinstance(module, Projection):
                 yield f"model.{name}", module
 
+    @property
+    def quantisation_error(self) -> float | None:
+        """|W' - W| / |W| over all weights that are held in 4 bits as W'; None where there are none."""
+        held = [p.frozen for p in self.products()]
+        parts = [part for frozen in held if isinstance(frozen, Quantised) for part in frozen.parts]
+        return (sum(p.squared_error for p in parts) / sum(p.squares for p in parts)) ** 0.5 if parts else None
+
     def products(self) -> list[Product]:
         """The matrix products behind the projections, each once, however many of them it serves."""
         return list({id(p.product): p.product for _, p in self.projections()}.values())
 
 
-def load(folder: Path, *, dtype: torch.dtype, trainable: bool, fast: bool = True, library: Library = "blas") -> Decoder:
+def load(
+    folder: Path, *, dtype: torch.dtype, trainable: bool, fast: bool = True, library: Library = "blas", quantised: bool = False
+) -> Decoder:
     """Load a model folder. `trainable`: all weights (full fine-tuning); otherwise all frozen, ready for adapters.
 
     `fast=False` keeps the family's own layers where fused ones would give the same, for comparison. `library` makes the
-    float32 products with frozen weights.
+    float32 products with frozen weights. `quantised`: the frozen linear layers are held in 4 bits; embeddings and head are not.
 
     Raises ModelUnavailable where the folder is not one that transformers can read as a causal language model.
     """
@@ -74,7 +84,7 @@ def load(folder: Path, *, dtype: torch.dtype, trainable: bool, fast: bool = True
         raise ModelUnavailable(f"{folder} cannot be loaded: {error}", hint="Is it a complete model folder?") from error
     model.requires_grad_(trainable)
     shapes = None if trainable or not fast else fused.observe(model.base_model)
-    swap(model.base_model, dtype, trainable=trainable, multiply=through(library, dtype))
+    swap(model.base_model, dtype, trainable=trainable, multiply=through(library, dtype), quantised=quantised)
     if shapes:
         fused.fuse(model.base_model, shapes)
     output = model.get_output_embeddings()

@@ -7,13 +7,19 @@ from feinschliff.nn.linear import CastLinear, Projection
 from feinschliff.nn.multiply import Multiply, blas
 
 
-def swap(body: nn.Module, dtype: torch.dtype, *, trainable: bool, multiply: Multiply = blas) -> None:
-    """Replace the linear layers (and, when frozen, the RMSNorms) of `body`, in place. `multiply`: with frozen weights."""
-    for name, module in list(body.named_modules()):
+def swap(
+    body: nn.Module, dtype: torch.dtype, *, trainable: bool, multiply: Multiply = blas, quantised: bool = False
+) -> None:
+    """Replace the linear layers (and, when frozen, the RMSNorms) of `body`, in place; each frees what it replaces.
+
+    `multiply` makes the products with frozen weights; `quantised` holds those in 4 bits.
+    """
+    for name in [name for name, _ in body.named_modules()]:
+        module = body.get_submodule(name)
         replacement: nn.Module | None = None
         if type(module) is nn.Linear:
             given = module.weight, module.bias, dtype
-            replacement = CastLinear(*given) if trainable else Projection(*given, multiply)
+            replacement = CastLinear(*given) if trainable else Projection(*given, multiply, quantised=quantised)
         elif not trainable:
             replacement = norm.like(module, dtype)
         if replacement is not None:

@@ -1,4 +1,4 @@
-"""`python -m feinschliff.serve MODEL_DIR [--embedding | --live]`. Ends when its stdin does, so it cannot outlive its parent."""
+"""`python -m feinschliff.serve MODEL_DIR [--nf4 | --embedding | --live]`. Ends when its stdin does, so it cannot outlive its parent."""
 import argparse
 import sys
 from collections.abc import Callable
@@ -28,14 +28,17 @@ from feinschliff.serve.live import program
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m feinschliff.serve")
     parser.add_argument("model", type=Path)
+    parser.add_argument("--nf4", action="store_true", help="hold the base in 4 bits, as qlora adapters are trained")
     parser.add_argument("--embedding", action="store_true", help="MODEL is a sentence encoder")
     parser.add_argument("--live", action="store_true", help="many requests at once, as they come (core.live)")
     parser.add_argument("--limits", type=Limits.model_validate_json, default=Limits(), help="bounds of --live, a JSON object")
     arguments = parser.parse_args()
+    if arguments.nf4 and (arguments.embedding or arguments.live):
+        parser.error("--nf4 is for batches of chats: it goes neither with --embedding nor with --live")
     if arguments.live:
         return program.run(arguments.model, arguments.limits)
     try:
-        handle = _encoder(arguments.model) if arguments.embedding else _chat(arguments.model)
+        handle = _encoder(arguments.model) if arguments.embedding else _chat(arguments.model, quantised=arguments.nf4)
     except FeinschliffError as error:
         _say(Refused(id=0, code=error.code, message=error.message, hint=error.hint))
         return 1
@@ -53,8 +56,8 @@ def main() -> int:
     return 0
 
 
-def _chat(folder: Path) -> Callable[[Request], Response]:
-    engine = ChatEngine(folder)
+def _chat(folder: Path, *, quantised: bool) -> Callable[[Request], Response]:
+    engine = ChatEngine(folder, quantised=quantised)
 
     def handle(request: Request) -> Response:
         match request:

@@ -14,11 +14,11 @@ from feinschliff.serve.engine import generate
 
 
 class ChatEngine:
-    """One base model in memory."""
+    """One base model in memory. `quantised`: in 4 bits, as a qlora adapter saw it while it was trained."""
 
-    def __init__(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, folder: Path, dtype: torch.dtype | None = None, *, quantised: bool = False) -> None:
         self._renderer = Renderer.of(folder)
-        self._decoder: Decoder = load(folder, dtype=dtype or fast_dtype(), trainable=False)
+        self._decoder: Decoder = load(folder, dtype=dtype or fast_dtype(), trainable=False, quantised=quantised)
         self._adapter: str | None = None
 
     def answer(self, request: Generate, on_finished: Callable[[int], None]) -> Replies:

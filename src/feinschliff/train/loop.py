@@ -37,10 +37,10 @@ class Bases:
     """Frozen decoders, each loaded once for all the adapters that are trained on it in this process."""
 
     def __init__(self) -> None:
-        self._loaded: dict[tuple[Path, torch.dtype, Library], Decoder] = {}
+        self._loaded: dict[tuple[Path, torch.dtype, Library, str], Decoder] = {}
 
     def make(self, spec: TrainSpec, model_folder: Path, dtype: torch.dtype, library: Library = "blas") -> Trainable:
-        key = model_folder, dtype, library
+        key = model_folder, dtype, library, spec.method.kind
         model = Trainable.make(spec, model_folder, dtype, self._loaded.get(key), library)
         if model.own:
             self._loaded[key] = model.decoder
@@ -134,7 +134,7 @@ class _Run:
                 precision=decisions.precision, precision_reason=decisions.precision_reason, speed=decisions.speed,
                 fp32_library=decisions.library,
                 hyperparameters=self.hyperparameters, budget_tokens=self.saved.cut.budget_tokens,
-                gradient_checkpointing=self.saved.cut.recompute,
+                gradient_checkpointing=self.saved.cut.recompute, quantisation_error=self.model.decoder.quantisation_error,
             )
         )  # fmt: skip
 

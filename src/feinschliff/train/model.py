@@ -45,7 +45,9 @@ class Trainable:
         """Load the model, or add an adapter to `base`, which others train on too."""
         if isinstance(spec.method, Full):
             return cls(load(model_folder, dtype=dtype, trainable=True), spec, model_folder)
-        decoder = base or load(model_folder, dtype=dtype, trainable=False, library=library)
+        decoder = base or load(
+            model_folder, dtype=dtype, trainable=False, library=library, quantised=spec.method.kind == "qlora"
+        )
         adapter.put(decoder, ())
         adapter.add(decoder, spec.method, spec.seed)
         model = cls(decoder, spec, model_folder, adapter.places(decoder))

@@ -71,7 +71,7 @@ def test_a_study_is_read_with_its_defaults(folder: Path) -> None:
         ("[prompt]", "[training.hyperparameters]\nn_epochs = 1.5\n[prompt]", "[training.hyperparameters] n_epochs: takes a whole number or 'auto', not 1.5"),
         ("[prompt]", "[training.hyperparameters]\nn_epochs = 0\n[prompt]", "[training.hyperparameters] n_epochs: must be at least 1 or 'auto', not 0"),
         ("[prompt]", "[split]\nvalidation = 0\n[training]\nkeep_best = true\n[prompt]", "keep_best: goes by the validation loss, but split.validation is 0"),
-        ("[prompt]", '[training.method]\nkind = "qlora"\n[prompt]', "[training] method: takes a kind of 'lora', 'full'"),
+        ("[prompt]", '[training.method]\nkind = "ia3"\n[prompt]', "[training] method: takes a kind of 'lora', 'qlora', 'full'"),
         ("[prompt]", '[training.method]\nkind = "lora"\nrnk = 4\n[prompt]', "[training.method] rnk: unknown key; did you mean `rank`?"),
         ("[prompt]", '[training.method]\nkind = "lora"\ntargets = 4\n[prompt]', "(['…']) or 'all-linear', not 4"),
         ("[prompt]", '[training]\ncontexts = ["prompt+retrievl"]\n[prompt]', "[training] contexts: 'retrievl' in 'prompt+retrievl' is not one of plain,"),

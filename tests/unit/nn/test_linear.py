@@ -96,6 +96,40 @@ def test_dora_beside_lora_and_nothing_in_one_product(linear):
             members[0].drop_adapter()
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("dora", [False, True])
+def test_a_base_in_four_bits_multiplies_as_its_dequantised_weights(dora, dtype):
+    """QLoRA: alone and joined, with and without an adapter, forward and back, to the bit."""
+    torch.manual_seed(1)
+    weights, biases = [torch.randn(n, 40) for n in (7, 64)], [torch.randn(7), None]
+    quantised = [Projection(w, b, dtype, quantised=True) for w, b in zip(weights, biases, strict=True)]
+    dense = [Projection(p.weight, b, dtype) for p, b in zip(quantised, biases, strict=True)]
+    assert not torch.equal(dense[1].weight, weights[1].to(dtype))
+    x, dy = torch.randn(5, 40).to(dtype), torch.randn(5, 71).to(dtype)
+    for joint in (False, True):
+        for adapted in (False, True):
+            for members in (quantised, dense):
+                if joint and not adapted:
+                    Product.join(members)
+                if adapted:
+                    members[1].add_adapter(3, 2.0, torch.Generator().manual_seed(0), dora=dora)
+                    nn.init.ones_(members[1].lora_B)
+                    members[1].product.refresh()
+                else:
+                    members[1].drop_adapter()
+            ours, wanted = (outcome(members[1].product, x, dy) for members in (quantised, dense))
+            assert len(ours) == 2 + (2 + dora) * adapted
+            torch.testing.assert_close(ours, wanted, rtol=0, atol=0)
+    torch.testing.assert_close(quantised[0].weight, dense[0].weight, rtol=0, atol=0)
+
+
+def outcome(product: Product, x: torch.Tensor, dy: torch.Tensor) -> list[torch.Tensor]:
+    both = product.widen(x)
+    y, kept = product(both)
+    dx, grads = product.backward(dy[:, -y.shape[1] :], both, kept)
+    return [y, dx, *grads]
+
+
 def test_refresh_brings_the_trained_matrix_in_and_drop_takes_it_out(linear):
     ours = Projection(linear.weight, linear.bias, torch.float64)
     ours.add_adapter(4, 2.0, torch.Generator().manual_seed(0))

@@ -3,11 +3,15 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from feinschliff.core.chat import user
+from feinschliff.core.chat import Rendered, user
 from feinschliff.core.engine import Generate, Sampling
 from feinschliff.core.errors import BadData, ModelUnavailable
+from feinschliff.core.jobs import Lora, TrainSpec
 from feinschliff.data.render import Renderer
+from feinschliff.nn.attention import TreeAttend
+from feinschliff.nn.tree import pack
 from feinschliff.serve.chat import ChatEngine
+from feinschliff.train.model import Trainable
 
 CHATS = tuple((user(f"How many people live in {city}?"),) for city in ("Basel", "Bern", "Chur"))
 
@@ -51,6 +55,29 @@ def test_adapter_is_applied_and_taken_off_again(engine, tiny_model, tmp_path, do
     assert texts(ask(engine, str(tmp_path))) == wanted
     assert wanted != before
     assert texts(ask(engine)) == before
+
+
+def test_a_base_in_four_bits_answers_as_qlora_trained_it(tiny_model, tmp_path):
+    spec = TrainSpec(model=str(tiny_model), train_files=("-",), method=Lora(kind="qlora", rank=4, alpha=16))
+    trained = Trainable.make(spec, tiny_model, torch.float32)
+    with torch.no_grad():
+        for parameter in trained.parameters().values():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    trained.after_update()
+    trained.save(tmp_path / "adapter")
+    engines = [ChatEngine(tiny_model, torch.float32, quantised=quantised) for quantised in (True, False)]
+    packed = pack([Rendered([5, 6, 7, 8, 9], [0.0] * 4 + [1.0])])
+    states = []
+    for engine in engines:
+        ask(engine, str(tmp_path / "adapter"))
+        states.append(hidden(engine._decoder, packed))
+    assert torch.equal(states[0], hidden(trained.decoder, packed))
+    assert not torch.allclose(states[1], states[0], rtol=0.01)  # on the base as it is
+
+
+@torch.no_grad()
+def hidden(decoder, packed):
+    return decoder.hidden(packed.tokens_T, packed.positions_T, TreeAttend(packed))
 
 
 def test_an_adapter_that_cannot_be_had_changes_nothing(engine, tmp_path):

@@ -1,6 +1,7 @@
 """The loop in this process; the real program is started in test_train_program.py."""
 import pytest
 import torch
+from peft import PeftModel
 from runs import chats, make_run, result, steps, write_chats
 from transformers import AutoModelForCausalLM
 
@@ -11,6 +12,7 @@ from feinschliff.core.jobs import (
     Finished,
     Full,
     Hyperparameters,
+    Lora,
     MatrixSpeed,
     Started,
     Validation,
@@ -153,6 +155,18 @@ def test_layers_are_recomputed_where_memory_is_short(tmp_path, monkeypatch):
     train(light, spec)
     assert next(e.gradient_checkpointing for e in events(light) if isinstance(e, Started))
     assert result(light) == result(whole)
+
+
+def test_qlora_tells_how_far_its_base_is_from_the_model_and_saves_an_ordinary_adapter(tiny_model, tmp_path):
+    run, spec = make_run(tmp_path / "run", tiny_model, method=Lora(kind="qlora", rank=4, alpha=8))
+    train(run, spec)
+    started = events(run)[0]
+    assert isinstance(started, Started)
+    assert 0.05 < (started.quantisation_error or 0) < 0.12
+    losses = [s.train_loss for s in steps(run)]
+    assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
+    tuned = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(str(tiny_model)), str(run / "model"))
+    assert {type(m).__name__ for m in tuned.modules()} >= {"Linear", "LoraModel"}
 
 
 def test_over_long_examples_are_counted_named_and_left_out(tiny_model, tmp_path):

@@ -30,7 +30,7 @@ def peak(model, examples) -> int:
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
-@pytest.mark.parametrize("method", [Lora(rank=4), Lora(rank=4, dora=True), Full()], ids=["lora", "dora", "full"])
+@pytest.mark.parametrize("method", [Lora(rank=4), Lora(rank=4, dora=True), Lora(rank=4, kind="qlora"), Full()], ids=["lora", "dora", "qlora", "full"])
 @pytest.mark.parametrize("recomputed", [False, True], ids=["kept", "recomputed"])
 def test_the_peak_of_large_batches_is_foretold_from_small_ones(family, method, recomputed, tmp_path):
     folder = make_tiny_model(tmp_path / family, family, layers=4, context=2048, window=64)

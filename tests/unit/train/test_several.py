@@ -22,6 +22,7 @@ def specs(tiny_model, tmp_path):
         "plain": {},
         "seed": {"seed": 7, "method": Lora(rank=4, alpha=8, targets=("q_proj", "down_proj"))},
         "dora": {"method": Lora(rank=2, alpha=8, dora=True)},
+        "qlora": {"method": Lora(kind="qlora", rank=2, alpha=8)},
         "rank": {"method": Lora(rank=2, alpha=8), "hyperparameters": Hyperparameters(n_epochs=2, batch_size=3, learning_rate=0.01)},
     }
     return {name: [make_run(tmp_path / kind / name, tiny_model, **c) for kind in ("alone", "together")] for name, c in changes.items()}
@@ -65,10 +66,11 @@ def test_killed_together_and_resumed_together(specs):
 def test_adapters_share_the_base_and_whole_models_do_not(specs, tiny_model):
     bases = Bases()
     made = [bases.make(spec, tiny_model, torch.float32) for _, (_, spec) in specs.values()]
-    assert len({id(m.decoder) for m in made}) == 1
+    decoders = {(m.spec.method.kind, id(m.decoder)) for m in made}
+    assert sorted(kind for kind, _ in decoders) == ["lora", "qlora"]  # one each
     _, (_, spec) = specs["plain"]
     whole = bases.make(spec.model_copy(update={"method": Full()}), tiny_model, torch.float32)
-    assert whole.decoder is not made[0].decoder
+    assert id(whole.decoder) not in {i for _, i in decoders}
 
 
 def test_one_that_fails_leaves_the_others_be(specs):

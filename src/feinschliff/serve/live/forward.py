@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feinschliff.core.errors import ModelUnavailable
+from feinschliff.nn.frozen import Dense
 from feinschliff.nn.fused import FusedLayer, rotate
 from feinschliff.nn.linear import Projection
 from feinschliff.nn.model import Decoder, load
@@ -88,7 +89,8 @@ def open_model(folder: Path, dtype: torch.dtype) -> Opened:
         if torch.allclose(got, wanted, rtol=0.05, atol=0.02 * float(wanted.abs().max())):
             placed = places(decoder)
             for product in decoder.products():  # LiveProducts have their own layout of it
-                product.extended_NE = product.extended_NE.new_empty(product.extended_NE.shape[0], 0)
+                beside_NR = product.frozen.beside_NR
+                product.frozen = Dense(beside_NR.new_empty(len(beside_NR), 0))
             return Opened(lean, decoder, placed, products, rows, shape, lean=True)
         decoder = load(folder, dtype=dtype, trainable=False, fast=False)
     products = [LiveProduct(p, i, rows) for i, p in enumerate(decoder.products())]

@@ -94,10 +94,11 @@ class LiveProduct:
     """One base product, and what the rows' adapters add to it."""
 
     def __init__(self, product: Product, number: int, rows: Rows) -> None:
-        self.n_out, self.n_in = product.extended_NE.shape[0], product.n_in
+        weight_NK = product.frozen.extended()[:, : product.n_in]
+        self.n_out, self.n_in = weight_NK.shape
         self._bias_N = product.bias_N
-        self._multiply = multiply_by(product.extended_NE[:, : product.n_in])
-        self._dtype = product.extended_NE.dtype
+        self._multiply = multiply_by(weight_NK)
+        self._dtype = weight_NK.dtype
         self._number, self._rows = number, rows
 
     def __call__(self, x_TK: Tensor) -> Tensor:
