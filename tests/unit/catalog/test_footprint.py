@@ -60,6 +60,7 @@ def test_more_of_anything_needs_no_less():
     assert needs(a, Full(), Passes(512, 256, several=True)).total > needs(a, Full(), Passes(512, 256)).total
     assert needs(a, Lora(), Passes(512, 256, width=2)).total < base
     assert needs(a, Lora(), Passes(512, 256, recomputed=True)).total < base
+    assert needs(a, Lora(kind="qlora"), Passes(512, 256, width=2)).total < needs(a, Lora(), Passes(512, 256, width=2)).total
 
 
 def test_a_model_is_read_in_float32():
