@@ -30,3 +30,24 @@ class CheckReport(Wire):
         return cls(
             n_examples=n_examples, n_errors=n_errors, n_warnings=len(findings) - n_errors, findings=findings
         )
+
+
+class FindingGroup(Wire):
+    """All findings of one kind: how many there are, and the first of them."""
+
+    code: str
+    level: Level
+    n: int
+    first: tuple[Finding, ...]
+
+
+class FileCheck(Wire):
+    """The answer of `python -m feinschliff.data FILE`. Token counts are there where a model was named."""
+
+    n_examples: int
+    n_errors: int
+    n_warnings: int
+    groups: tuple[FindingGroup, ...]
+    n_tokens: int | None = None
+    n_trained: int | None = None
+    n_too_long: int | None = None

@@ -1,0 +1,26 @@
+"""The web application: routes, errors, keys. It is given a service and owns nothing."""
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from feinschliff import __version__
+from feinschliff.api import errors, operations
+from feinschliff.api.openai import files, uploads
+from feinschliff.api.rates import Rates
+from feinschliff.api.requests import RequestMetrics, Requests
+from feinschliff.app.service import Service
+
+OPENAI = (files.router, uploads.router)
+
+
+def create_app(service: Service) -> FastAPI:
+    """Every dialect's routers over one service."""
+    app = FastAPI(title="Feinschliff", version=__version__, docs_url=None, redoc_url=None)
+    app.state.service = service
+    app.state.registry = CollectorRegistry()
+    app.state.rates = Rates(service.settings.limits.requests_per_minute)
+    errors.install(app)
+    app.include_router(operations.router)
+    for router in OPENAI:
+        app.include_router(router, prefix="/v1")
+    app.add_middleware(Requests, metrics=RequestMetrics(app.state.registry), json_bytes=service.settings.limits.json_bytes)
+    return app

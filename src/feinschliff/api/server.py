@@ -1,0 +1,53 @@
+"""Run the web application in this process until it is told to stop."""
+import ipaddress
+import logging
+import socket
+import sys
+from collections.abc import Callable
+
+import uvicorn
+
+from feinschliff.api.app import create_app
+from feinschliff.api.requests import JsonLines
+from feinschliff.app.service import Service
+from feinschliff.core.errors import FeinschliffError
+
+GRACE_S = 20  # for requests that are under way when the server is told to stop
+BACKLOG = 2048
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Raises FeinschliffError where the address cannot be had."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise FeinschliffError(
+            f"Cannot listen on {host} port {port}: {error.strerror or error}.", hint="Choose another with --host and --port."
+        ) from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def run_server(service: Service, door: socket.socket, on_ready: Callable[[str], None]) -> None:
+    """Blocks. SIGTERM and Ctrl-C end it gracefully: no new requests, those under way are answered."""
+    _log_to_stderr()
+    config = uvicorn.Config(
+        create_app(service), log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S, server_header=False
+    )
+    host, port = door.getsockname()[:2]
+    on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    uvicorn.Server(config).run(sockets=[door])
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -1,0 +1,58 @@
+"""What request and response bodies share."""
+from typing import Annotated, Generic, Literal, TypeVar
+
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict
+
+from feinschliff.app.files import check_life
+from feinschliff.core.service import Order
+from feinschliff.core.service_errors import RequestError
+from feinschliff.store.paging import Cursor
+
+Item = TypeVar("Item")
+
+
+class Body(BaseModel):
+    """A request body: unknown fields are refused by name, so that a misspelt one does not pass silently."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Shown(BaseModel):
+    """A response body. Fields have no defaults: what is sent is always said."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Listing(Shown, Generic[Item]):
+    object: Literal["list"] = "list"
+    data: list[Item]
+    has_more: bool
+
+
+class ListingWithEnds(Listing[Item], Generic[Item]):
+    first_id: str | None
+    last_id: str | None
+
+
+class ExpiresAfter(Body):
+    anchor: Literal["created_at"]
+    seconds: int
+
+    def life_s(self) -> int:
+        """Raises RequestError for one that is too short or too long."""
+        check_life(self.seconds)
+        return self.seconds
+
+
+After = Annotated[str | None, Query(description="The id of the last element of the page before.")]
+
+
+def cursor(limit: int, after: str | None, order: str, *, most: int = 100) -> Cursor:
+    """Raises RequestError where a parameter is out of range."""
+    if not 1 <= limit <= most:
+        raise RequestError(f"limit is {limit}; it must be between 1 and {most}.", param="limit")
+    orders: dict[str, Order] = {"asc": "asc", "ascending": "asc", "desc": "desc", "descending": "desc"}
+    if order not in orders:
+        raise RequestError(f"order is {order!r}; it must be 'asc' or 'desc'.", param="order")
+    return Cursor(limit, after, orders[order])

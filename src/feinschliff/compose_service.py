@@ -1,0 +1,37 @@
+"""Settings → a service with its tables, blobs and background work. As `compose`, it knows every implementation."""
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from feinschliff.app.background import Background
+from feinschliff.app.file_check import check_next
+from feinschliff.app.janitor import expire, tidy
+from feinschliff.app.service import Service
+from feinschliff.core.settings import Settings
+from feinschliff.store.blobs import Blobs
+from feinschliff.store.database import Database
+from feinschliff.store.migrate import migrate
+
+
+@contextmanager
+def open_service(settings: Settings) -> Iterator[Service]:
+    """The service without its background work: what commands such as `keys create` need. Tables are brought up to date."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = Database(settings.url)
+    try:
+        migrate(database, settings.data_dir)
+        yield Service(settings, database, Blobs(settings.data_dir / "blobs"))
+    finally:
+        database.close()
+
+
+@contextmanager
+def working(service: Service) -> Iterator[None]:
+    """The background work, for as long as a server runs."""
+    tidy(service)
+    background = Background(service, {"file check": partial(check_next, service), "janitor": partial(expire, service)})
+    background.start()
+    try:
+        yield
+    finally:
+        background.stop()

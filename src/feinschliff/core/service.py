@@ -1,0 +1,53 @@
+"""The words of the service: ids, scopes, purposes and states, as they stand in the database and on the wire."""
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, NewType
+
+ProjectId = NewType("ProjectId", str)
+KeyId = NewType("KeyId", str)
+FileId = NewType("FileId", str)
+UploadId = NewType("UploadId", str)
+PartId = NewType("PartId", str)
+ModelName = NewType("ModelName", str)
+Sha256 = NewType("Sha256", str)
+Timestamp = NewType("Timestamp", int)  # Unix seconds
+
+DEFAULT_PROJECT = ProjectId("proj_default")
+
+Purpose = Literal["fine-tune", "evals", "batch", "user_data", "vision", "assistants"]
+StoredPurpose = Purpose | Literal["fine-tune-results"]  # the last one is written by jobs only
+Order = Literal["asc", "desc"]
+
+
+class Scope(StrEnum):
+    """What a key may do; each includes those before it."""
+
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+    def includes(self, needed: "Scope") -> bool:
+        return list(Scope).index(self) >= list(Scope).index(needed)
+
+
+class FileStatus(StrEnum):
+    UPLOADED = "uploaded"  # a training file that has not been checked yet
+    PROCESSED = "processed"
+    ERROR = "error"
+
+
+class UploadStatus(StrEnum):
+    PENDING = "pending"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes a request. Everything that is stored belongs to a project, and no project sees another's."""
+
+    project: ProjectId
+    key: KeyId
+    scope: Scope
+    request_id: str = ""

@@ -1,0 +1,42 @@
+"""What a server is started with."""
+from pathlib import Path
+
+from pydantic import Field
+
+from feinschliff.core.chat import Wire
+
+MEBI = 1 << 20
+
+
+class Limits(Wire):
+    """Sizes in bytes, times in seconds; those of the hosted services where they have one."""
+
+    file_bytes: int = Field(512 * MEBI, ge=1)
+    upload_bytes: int = Field(8 << 30, ge=1)
+    part_bytes: int = Field(64 * MEBI, ge=1)
+    json_bytes: int = Field(8 * MEBI, ge=1024)  # of a request body that is no file
+    upload_lives_s: int = Field(3600, ge=1)
+    requests_per_minute: int = Field(3000, ge=1)  # of one key
+    running_jobs: int = Field(1, ge=1)  # trained at the same time
+    waiting_jobs: int = Field(100, ge=1)  # of one project, not yet finished
+
+
+class Settings(Wire):
+    """`data_dir` holds everything: database, blobs, training runs. `database_url` puts the tables elsewhere (PostgreSQL)."""
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)  # 0: any free one
+    database_url: str | None = None
+    admin_key: str | None = None  # preset instead of a printed one
+    models: dict[str, Path] = Field(default_factory=dict)  # folders offered as models, beside the catalogue's
+    catalogue: Path | None = None  # a model list of the user's own
+    organization: str = Field("local", pattern=r"^[a-z0-9-]{1,32}$")
+    limits: Limits = Limits()
+
+    @property
+    def url(self) -> str:
+        """SQLAlchemy's address of the database."""
+        if self.database_url is None:
+            return f"sqlite:///{self.data_dir / 'feinschliff.sqlite'}"
+        return self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)

@@ -1,0 +1,1 @@
+"""Where things are kept: tables through SQLAlchemy, bytes in a content-addressed folder."""

@@ -1,0 +1,29 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `from running import …`
+
+from contract import SPECIFICATION, WHY_NOT
+from running import Server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, tiny_model):
+    """One server for a module's tests, with the tiny model on offer."""
+    server = Server(tmp_path_factory.mktemp("service"), "--model", f"tiny={tiny_model}").start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    return server.client()
+
+
+@pytest.fixture(scope="session")
+def contract():
+    """For tests whose point is the contract."""
+    if not SPECIFICATION.is_file():
+        pytest.skip(WHY_NOT)
