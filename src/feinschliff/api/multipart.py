@@ -100,7 +100,7 @@ class _Reader:
             _, options = parse_options_header(bytes(value))
             self._name = _text(options.get(b"name", b""))
             if b"filename" in options:
-                self._begin_file(_text(options[b"filename"]))
+                self._begin_file(_unquoted(_text(options[b"filename"])))
         self._header = (bytearray(), bytearray())
 
     def headers_end(self) -> None:
@@ -131,6 +131,11 @@ class _Reader:
         if self.form.filename is not None:
             raise RequestError("There is more than one file.", param=self._file_field)
         self.form.filename, self._is_file = filename, True
+
+
+def _unquoted(name: str) -> str:
+    """Forms write these three so (WHATWG HTML, "multipart form data")."""
+    return name.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")
 
 
 def _text(raw: bytes) -> str:

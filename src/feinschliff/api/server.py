@@ -1,9 +1,11 @@
 """Run the web application in this process until it is told to stop."""
 import ipaddress
 import logging
+import signal
 import socket
 import sys
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 
@@ -43,7 +45,13 @@ def run_server(service: Service, door: socket.socket, on_ready: Callable[[str], 
     )
     host, port = door.getsockname()[:2]
     on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    for told in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(told, _heard)
     uvicorn.Server(config).run(sockets=[door])
+
+
+def _heard(number: int, frame: FrameType | None) -> None:
+    """uvicorn repeats a signal after it has ended; the default would then end the process before the background work has."""
 
 
 def _log_to_stderr() -> None:
