@@ -7,7 +7,9 @@ from feinschliff.app.background import Background
 from feinschliff.app.file_check import check_next
 from feinschliff.app.janitor import expire, tidy
 from feinschliff.app.service import Service
+from feinschliff.catalog.models import load_catalog
 from feinschliff.core.settings import Settings
+from feinschliff.providers.offered import Offered
 from feinschliff.store.blobs import Blobs
 from feinschliff.store.database import Database
 from feinschliff.store.migrate import migrate
@@ -20,7 +22,8 @@ def open_service(settings: Settings) -> Iterator[Service]:
     database = Database(settings.url)
     try:
         migrate(database, settings.data_dir)
-        yield Service(settings, database, Blobs(settings.data_dir / "blobs"))
+        offered = Offered(settings.models, load_catalog(settings.catalogue))
+        yield Service(settings, database, Blobs(settings.data_dir / "blobs"), offered)
     finally:
         database.close()
 

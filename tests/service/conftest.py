@@ -5,7 +5,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `from running import …`
 
-from contract import SPECIFICATION, WHY_NOT
+from wire_contract import SPECIFICATION, WHY_NOT
 from running import Server
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import httpx2
-from contract import check_response
+from wire_contract import check_response
 from openai import OpenAI
 
 ADMIN_KEY = "an-admin-key-for-tests-only"

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from contract import checked
+from wire_contract import checked
 from openai import BadRequestError, NotFoundError
 from running import Server, wait_until
 

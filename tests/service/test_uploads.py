@@ -61,5 +61,5 @@ def test_more_than_the_limits_is_refused(client):
     with pytest.raises(APIStatusError, match="more than an upload may have") as refused:
         begin(client, 9 << 30)
     assert refused.value.status_code == 413
-    with pytest.raises(BadRequestError, match="does not end with .jsonl"):
+    with pytest.raises(BadRequestError, match="does not end with"):
         begin(client, 5, "fine-tune")

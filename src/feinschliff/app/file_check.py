@@ -30,9 +30,10 @@ def check_next(service: Service) -> bool:
     return True
 
 
-def run_check(service: Service, path: Path, model: Path | None = None) -> FileCheck:
-    """Raises ProgramFailed where the checking program died, for lack of memory say."""
-    arguments = [str(path), *(["--model", str(model)] if model else [])]
+def run_check(service: Service, path: Path, model: Path | None = None, out: Path | None = None) -> FileCheck:
+    """See `feinschliff.data.__main__`. Raises ProgramFailed where the checking program died, for lack of memory say."""
+    options = [("--model", model), ("--out", out)]
+    arguments = [str(path), *(text for name, value in options if value is not None for text in (name, str(value)))]
     log = service.settings.data_dir / "logs" / "file-check.log"
     child = process.start("feinschliff.data", arguments, log, talk=True)
     try:

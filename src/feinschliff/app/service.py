@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Condition
 
 from feinschliff.core.settings import Settings
+from feinschliff.providers.offered import Offered
 from feinschliff.store.blobs import Blobs
 from feinschliff.store.database import Database
 
@@ -50,6 +51,7 @@ class Service:
     settings: Settings
     database: Database
     blobs: Blobs
+    offered: Offered
     clock: Callable[[], int] = now
     work: Bell = field(default_factory=Bell)
 

@@ -34,6 +34,7 @@ SHARED_FIELDS: dict[type[BaseModel], dict[str, str]] = {
         "n_epochs": 'Passes over the training part. `"auto"`: by the number of examples.',
         "batch_size": 'Examples per optimizer step. `"auto"`: by the number of examples and trained tokens.',
         "learning_rate": 'The highest, after the warm-up. `"auto"`: by the width of the model and the method.',
+        "learning_rate_multiplier": 'What a rate of `"auto"` is multiplied by.',
         "schedule": "How the learning rate falls afterwards.",
         "warmup_ratio": "Part of all steps in which it rises.",
         "weight_decay": "Pull of the trained weights towards zero.",

@@ -3,6 +3,7 @@ import inspect
 import sys
 import types
 from collections.abc import Callable, Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Literal, Union, get_args, get_origin, get_type_hints
 
@@ -75,10 +76,10 @@ def _argument(parameter: Parameter) -> str:
 def _type(annotation: object) -> str:
     if get_origin(annotation) in (types.UnionType, Union):
         annotation = next(a for a in get_args(annotation) if a is not type(None))
-    if get_origin(annotation) is list:
-        annotation = get_args(annotation)[0]
-    if get_origin(annotation) is Literal:  # the values stand in the option's help
-        return WORDS[str]
+    if get_origin(annotation) is list:  # an option that may be repeated; its help says so
+        (annotation,) = get_args(annotation)
+    if get_origin(annotation) is Literal or (isinstance(annotation, type) and issubclass(annotation, Enum)):
+        return WORDS[str]  # the values stand in the option's help
     return WORDS.get(annotation, str(annotation))
 
 

@@ -37,7 +37,7 @@ def serve(
     data_dir: DataDir = DATA_DIR,
     database: DatabaseUrl = None,
     model: Annotated[
-        list[str] | None, typer.Option("--model", help="NAME=FOLDER: offer a model folder under this name.", show_default=False)
+        list[str] | None, typer.Option("--model", help="NAME=FOLDER: offer a model folder under this name. May be repeated.", show_default=False)
     ] = None,
     catalogue: Annotated[
         Path | None, typer.Option(help="A model list of your own, on top of the built-in one.", show_default=False)
@@ -74,7 +74,7 @@ def serve(
 @keys.command()
 def create(
     name: Annotated[str, typer.Argument(help="Whose key it is, or what for.", show_default=False)],
-    scope: Annotated[Scope, typer.Option(help="What it may do; each includes those before it.")] = Scope.WRITE,
+    scope: Annotated[Scope, typer.Option(help="What it may do: read, write or admin; each includes those before it.")] = Scope.WRITE,
     project: Annotated[str, typer.Option(help="The project whose things it opens; made if need be.")] = "default",
     data_dir: DataDir = DATA_DIR,
     database: DatabaseUrl = None,

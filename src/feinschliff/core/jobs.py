@@ -47,6 +47,7 @@ class Hyperparameters(Wire):
     n_epochs: Annotated[int, Field(ge=1, le=50)] | Auto = 3
     batch_size: Annotated[int, Field(ge=1, le=4096)] | Auto = 16  # examples per optimizer step
     learning_rate: Annotated[float, Field(gt=0)] | Auto = 1e-3
+    learning_rate_multiplier: float = Field(1.0, gt=0)  # of a rate left to "auto"
     schedule: Literal["linear", "cosine", "constant"] = "cosine"
     warmup_ratio: float = Field(0.03, ge=0, lt=1)  # part of all steps
     weight_decay: float = Field(0.0, ge=0)

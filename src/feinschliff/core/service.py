@@ -43,6 +43,22 @@ class UploadStatus(StrEnum):
     EXPIRED = "expired"
 
 
+class JobStatus(StrEnum):
+    """OpenAI's words, and "paused", which their API does and has no word for."""
+
+    VALIDATING = "validating_files"
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who makes a request. Everything that is stored belongs to a project, and no project sees another's."""

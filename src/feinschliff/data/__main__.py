@@ -1,4 +1,4 @@
-"""`python -m feinschliff.data FILE [--model FOLDER]`: check a training file, in a process of its own, and write a FileCheck.
+"""`python -m feinschliff.data FILE [--model FOLDER] [--out CHATS]`: check a training file in a process of its own; write a FileCheck.
 
 A file of hundreds of megabytes takes gigabytes to look at; a server that did so itself would keep them.
 """
@@ -8,16 +8,23 @@ from pathlib import Path
 
 from feinschliff.core.errors import FeinschliffError
 from feinschliff.core.findings import FileCheck, Finding, FindingGroup
+from feinschliff.data.convert import write_jsonl
 from feinschliff.data.read import read
 from feinschliff.data.render import Renderer
 from feinschliff.data.validate import grouped, report_of
 
 
-def check_file(path: Path, model: Path | None) -> FileCheck:
-    """Everything `data.validate` finds, the first 20 lines of each kind. What cannot be read at all is a finding, too."""
+def check_file(path: Path, model: Path | None, out: Path | None) -> FileCheck:
+    """Everything `data.validate` finds, the first 20 lines of each kind. What cannot be read at all is a finding, too.
+
+    With `out`, what could be read is written there as chats, whatever format it came in.
+    """
     try:
         renderer = Renderer.of(model) if model else None
-        report, audit = report_of(read(path), renderer=renderer)
+        result = read(path)
+        report, audit = report_of(result, renderer=renderer)
+        if out is not None:
+            write_jsonl(out, result.examples, with_meta=False, force=True)
     except FeinschliffError as error:
         found = Finding(line=0, level="error", code=error.code, message=error.message, hint=error.hint)
         return FileCheck(n_examples=0, n_errors=1, n_warnings=0, groups=(_group(found.code, [found], 1),))
@@ -40,8 +47,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m feinschliff.data")
     parser.add_argument("file", type=Path)
     parser.add_argument("--model", type=Path, help="a model folder: its tokens are counted too")
+    parser.add_argument("--out", type=Path, help="where to write the examples as chat JSONL")
     arguments = parser.parse_args()
-    sys.stdout.write(check_file(arguments.file, arguments.model).model_dump_json() + "\n")
+    sys.stdout.write(check_file(arguments.file, arguments.model, arguments.out).model_dump_json() + "\n")
 
 
 if __name__ == "__main__":

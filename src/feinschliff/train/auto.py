@@ -50,6 +50,8 @@ def resolve(h: Hyperparameters, facts: Facts) -> ResolvedHyperparameters:
         reasons.append(f"batch_size {batch_size}: {why}")
     if rate == "auto":
         rate, why = _rate(facts)
+        if h.learning_rate_multiplier != 1:
+            rate, why = rate * h.learning_rate_multiplier, f"{h.learning_rate_multiplier:g} × {why}"
         reasons.append(f"learning_rate {rate:g}: {why}")
     return ResolvedHyperparameters(
         n_epochs=n_epochs, batch_size=batch_size, learning_rate=rate, schedule=h.schedule, warmup_ratio=h.warmup_ratio,

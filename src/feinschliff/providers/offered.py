@@ -1,0 +1,42 @@
+"""The base models of this machine: folders that the operator offers by name, and the catalogue's models with weights."""
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from feinschliff.catalog.models import Catalog
+from feinschliff.catalog.query import tunable
+from feinschliff.core.errors import ModelUnavailable
+from feinschliff.core.service import ModelName
+from feinschliff.providers.weights import model_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """Base models by name. Folders come before the catalogue."""
+
+    folders: Mapping[str, Path]
+    catalog: Catalog
+
+    def names(self) -> tuple[ModelName, ...]:
+        """Everything that can be tuned here, in a stable order."""
+        listed = [m.id for m in self.catalog.models if m.sources and m.kind == "chat" and tunable(m)]
+        return tuple(ModelName(name) for name in dict.fromkeys((*self.folders, *listed)))
+
+    def find(self, name: str) -> ModelName:
+        """The model's own name, for any of its aliases. Raises ModelUnavailable with the list of what there is."""
+        if name in self.folders:
+            return ModelName(name)
+        there = self.names()
+        try:
+            found = ModelName(self.catalog.find(name).id)
+        except ModelUnavailable:
+            found = ModelName("")
+        if found not in there:
+            raise ModelUnavailable(f"The model '{name}' does not exist here.", hint=f"Models: {', '.join(there) or 'none'}.")
+        return found
+
+    def folder(self, name: ModelName) -> Path:
+        """Where its weights are; brought first if need be, which may take minutes. Raises ModelUnavailable."""
+        if name in self.folders:
+            return self.folders[name]
+        return model_folder(name, self.catalog)
