@@ -5,8 +5,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `from running import …`
 
-from wire_contract import SPECIFICATION, WHY_NOT
 from running import Server
+from wire_contract import SPECIFICATION, WHY_NOT
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import httpx2
-from wire_contract import check_response
 from openai import OpenAI
+from wire_contract import check_response
 
 ADMIN_KEY = "an-admin-key-for-tests-only"
 STARTS_IN_S = 60

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-from wire_contract import checked
 from openai import BadRequestError, NotFoundError
 from running import Server, wait_until
+from wire_contract import checked
 
 LINE = json.dumps({"messages": [{"role": "user", "content": "What is 1+{i}?"}, {"role": "assistant", "content": "It is {i}."}]})
 

@@ -5,7 +5,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from types import FrameType
 
 import uvicorn
 
@@ -43,15 +42,14 @@ def run_server(service: Service, door: socket.socket, on_ready: Callable[[str], 
     config = uvicorn.Config(
         create_app(service), log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S, server_header=False
     )
+    server = uvicorn.Server(config)
+    # uvicorn has its own handlers while it runs. Before, a signal must not be lost; afterwards it repeats the signal, and the
+    # default would end the process before the background work has come to its end.
+    for told in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(told, lambda number, frame: setattr(server, "should_exit", True))
     host, port = door.getsockname()[:2]
     on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-    for told in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(told, _heard)
-    uvicorn.Server(config).run(sockets=[door])
-
-
-def _heard(number: int, frame: FrameType | None) -> None:
-    """uvicorn repeats a signal after it has ended; the default would then end the process before the background work has."""
+    server.run(sockets=[door])
 
 
 def _log_to_stderr() -> None:
