@@ -7,9 +7,11 @@ from feinschliff.app.background import Background
 from feinschliff.app.file_check import check_next
 from feinschliff.app.janitor import expire, tidy
 from feinschliff.app.service import Service
+from feinschliff.app.training import Training
 from feinschliff.catalog.models import load_catalog
 from feinschliff.core.settings import Settings
 from feinschliff.providers.offered import Offered
+from feinschliff.providers.training_runs import TrainingRuns
 from feinschliff.store.blobs import Blobs
 from feinschliff.store.database import Database
 from feinschliff.store.migrate import migrate
@@ -32,9 +34,13 @@ def open_service(settings: Settings) -> Iterator[Service]:
 def working(service: Service) -> Iterator[None]:
     """The background work, for as long as a server runs."""
     tidy(service)
-    background = Background(service, {"file check": partial(check_next, service), "janitor": partial(expire, service)})
+    training = Training(service, TrainingRuns(service.runs))
+    background = Background(
+        service, {"file check": partial(check_next, service), "janitor": partial(expire, service), "jobs": training.step}
+    )
     background.start()
     try:
         yield
     finally:
         background.stop()
+        training.stop()

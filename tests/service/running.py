@@ -1,11 +1,14 @@
 """A real server process, and official clients for it whose every response is held against the published contract."""
+import hashlib
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import httpx2
@@ -81,6 +84,18 @@ class Server:
         """Another command of the same installation, on the same data; what it printed."""
         command = [sys.executable, "-m", "feinschliff.cli.main", *arguments, "--data-dir", str(self.data)]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+    def kill_process(self, pid: int) -> None:
+        """One of the server's programs, if it still runs."""
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    def project_of(self, key: str) -> str:
+        """The id of the key's project."""
+        with sqlite3.connect(self.data / "feinschliff.sqlite") as db:
+            digest = hashlib.sha256(key.encode()).hexdigest()
+            return db.execute("SELECT project_id FROM api_keys WHERE digest = ?", [digest]).fetchone()[0]
 
 
 def wait_until(reached, *, seconds: float = 60, every_s: float = 0.05):

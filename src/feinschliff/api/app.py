@@ -4,12 +4,12 @@ from prometheus_client import CollectorRegistry
 
 from feinschliff import __version__
 from feinschliff.api import errors, operations
-from feinschliff.api.openai import files, uploads
+from feinschliff.api.openai import files, fine_tuning, models, permissions, uploads
 from feinschliff.api.rates import Rates
 from feinschliff.api.requests import RequestMetrics, Requests
 from feinschliff.app.service import Service
 
-OPENAI = (files.router, uploads.router)
+OPENAI = (files.router, uploads.router, fine_tuning.router, permissions.router, models.router)
 
 
 def create_app(service: Service) -> FastAPI:
