@@ -10,6 +10,7 @@ from feinschliff.app.service import Service
 from feinschliff.app.training import Training
 from feinschliff.catalog.models import load_catalog
 from feinschliff.core.settings import Settings
+from feinschliff.providers.live import LiveModels
 from feinschliff.providers.offered import Offered
 from feinschliff.providers.training_runs import TrainingRuns
 from feinschliff.store.blobs import Blobs
@@ -25,7 +26,7 @@ def open_service(settings: Settings) -> Iterator[Service]:
     try:
         migrate(database, settings.data_dir)
         offered = Offered(settings.models, load_catalog(settings.catalogue))
-        yield Service(settings, database, Blobs(settings.data_dir / "blobs"), offered)
+        yield Service(settings, database, Blobs(settings.data_dir / "blobs"), offered, LiveModels(settings.data_dir / "logs"))
     finally:
         database.close()
 

@@ -1,20 +1,38 @@
 """The web application: routes, errors, keys. It is given a service and owns nothing."""
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import cast
+
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from feinschliff import __version__
 from feinschliff.api import errors, operations
-from feinschliff.api.openai import files, fine_tuning, models, permissions, uploads
+from feinschliff.api.openai import chat, completions, files, fine_tuning, models, permissions, uploads
 from feinschliff.api.rates import Rates
 from feinschliff.api.requests import RequestMetrics, Requests
+from feinschliff.app.answering import rest_now_and_then
 from feinschliff.app.service import Service
 
-OPENAI = (files.router, uploads.router, fine_tuning.router, permissions.router, models.router)
+OPENAI = (files.router, uploads.router, fine_tuning.router, permissions.router, models.router, chat.router, completions.router)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+    """Engines live on the server's event loop, and end with it."""
+    service = cast(Service, app.state.service)
+    resting = asyncio.create_task(rest_now_and_then(service))
+    try:
+        yield
+    finally:
+        resting.cancel()
+        await service.live.close()
 
 
 def create_app(service: Service) -> FastAPI:
     """Every dialect's routers over one service."""
-    app = FastAPI(title="Feinschliff", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="Feinschliff", version=__version__, docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.state.service = service
     app.state.registry = CollectorRegistry()
     app.state.rates = Rates(service.settings.limits.requests_per_minute)

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
-from feinschliff.core.errors import FeinschliffError
+from feinschliff.core.errors import FeinschliffError, Overloaded
 from feinschliff.core.service_errors import (
     Forbidden,
     NotFound,
@@ -65,7 +65,7 @@ def _type_of(error: FeinschliffError) -> str:
             return "authentication_error"
         case Forbidden():
             return "permission_error"
-        case RateLimited():
+        case RateLimited() | Overloaded():
             return "rate_limit_error"
         case NotFound():
             return "invalid_request_error"
@@ -75,7 +75,7 @@ def _type_of(error: FeinschliffError) -> str:
 
 def _headers(error: FeinschliffError) -> dict[str, str]:
     match error:
-        case RateLimited():
+        case RateLimited() | Overloaded():
             return {"retry-after": str(math.ceil(error.retry_after_s)), "retry-after-ms": str(math.ceil(error.retry_after_s * 1000))}
         case Unavailable():
             return {"retry-after": str(BUSY_RETRY_S)}

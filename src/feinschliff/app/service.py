@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Condition
 
 from feinschliff.core.settings import Settings
+from feinschliff.providers.live import LiveModels
 from feinschliff.providers.offered import Offered
 from feinschliff.store.blobs import Blobs
 from feinschliff.store.database import Database
@@ -52,6 +53,7 @@ class Service:
     database: Database
     blobs: Blobs
     offered: Offered
+    live: LiveModels
     clock: Callable[[], int] = now
     work: Bell = field(default_factory=Bell)
 

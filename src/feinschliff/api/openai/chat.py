@@ -1,0 +1,215 @@
+"""/v1/chat/completions."""
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+
+from feinschliff.api.access import Reader, ServiceOf
+from feinschliff.api.openai.sampling import SamplingIn, UsageOut, events, now, while_connected
+from feinschliff.api.wire import Body, Shown
+from feinschliff.app import answering as use
+from feinschliff.app.service import new_id
+from feinschliff.core.chat import Message, ToolCall
+from feinschliff.core.live import (
+    ChatPrompt,
+    Completed,
+    Ended,
+    JsonFormat,
+    Piece,
+    ScoredToken,
+    Submit,
+    TokenText,
+)
+from feinschliff.core.service_errors import RequestError
+from feinschliff.providers.live_program import Answer
+
+router = APIRouter(tags=["inference"])
+
+
+class TextPart(Body):
+    type: Literal["text"]
+    text: str
+
+
+class MessageIn(Body):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    refusal: str | None = None
+
+    def message(self) -> Message:
+        text = "".join(part.text for part in self.content) if isinstance(self.content, list) else self.content
+        calls = tuple(self.tool_calls) if self.tool_calls else None
+        return Message(role=self.role, content=text, name=self.name, tool_calls=calls, tool_call_id=self.tool_call_id)
+
+
+class JsonSchema(Body):
+    name: str
+    description: str | None = None
+    schema_: dict[str, Any] = Field(default_factory=dict, alias="schema")
+    strict: bool | None = None
+
+
+class FormatText(Body):
+    type: Literal["text"]
+
+
+class FormatObject(Body):
+    type: Literal["json_object"]
+
+
+class FormatSchema(Body):
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+class ChatIn(SamplingIn):
+    messages: list[MessageIn] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(None, ge=0)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    response_format: Annotated[FormatText | FormatObject | FormatSchema, Field(discriminator="type")] | None = None
+    tools: list[dict[str, Any]] | None = None
+    parallel_tool_calls: bool | None = None
+
+    def submit(self) -> Submit:
+        """Raises RequestError for what is not done here."""
+        if self.tools:
+            raise RequestError("Tools are not supported yet.", param="tools", hint="Describe them in the system message.")
+        if self.top_logprobs is not None and not self.logprobs:
+            raise RequestError("top_logprobs needs logprobs to be true.", param="top_logprobs")
+        most = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        return Submit(
+            id=new_id("chatcmpl-"), prompt=ChatPrompt(messages=tuple(m.message() for m in self.messages)), n=self.n or 1,
+            sampling=self.sampling(most, (self.top_logprobs or 0) if self.logprobs else None), format=self._format(),
+        )  # fmt: skip
+
+    def _format(self) -> JsonFormat | None:
+        match self.response_format:
+            case FormatObject():
+                return JsonFormat()
+            case FormatSchema(json_schema=wanted):
+                return JsonFormat.model_validate({"schema": wanted.schema_ or {"type": "object"}})
+            case _:
+                return None
+
+
+class TopLogprob(Shown):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+    @classmethod
+    def of(cls, token: TokenText) -> "TopLogprob":
+        return cls(token=token.text, logprob=-9999.0 if token.logprob is None else token.logprob, bytes=list(token.raw))
+
+
+class TokenLogprob(TopLogprob):
+    top_logprobs: list[TopLogprob]
+
+
+class Logprobs(Shown):
+    content: list[TokenLogprob]
+    refusal: None
+
+    @classmethod
+    def of(cls, tokens: Sequence[ScoredToken], n_top: int) -> "Logprobs":
+        shown = [TokenLogprob(**dict(TopLogprob.of(t)), top_logprobs=[TopLogprob.of(x) for x in t.top[:n_top]]) for t in tokens]
+        return cls(content=shown, refusal=None)
+
+
+class MessageOut(Shown):
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None
+
+
+class ChoiceOut(Shown):
+    index: int
+    message: MessageOut
+    finish_reason: str
+    logprobs: Logprobs | None
+
+
+class ChatOut(Shown):
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[ChoiceOut]
+    usage: UsageOut
+
+
+class ChunkChoice(Shown):
+    index: int
+    delta: dict[str, str]
+    finish_reason: str | None
+    logprobs: Logprobs | None
+
+
+class ChunkOut(Shown):
+    id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+
+
+class CountedChunk(ChunkOut):
+    """Where usage is asked for, every chunk has the field; the last one's is not null."""
+
+    usage: UsageOut | None
+
+
+@router.post("/chat/completions", response_model=ChatOut)
+async def chat(body: ChatIn, request: Request, service: ServiceOf, caller: Reader) -> Response | ChatOut:
+    """Answer a chat. Every base model and every tuned one answers by its name; it is loaded when first asked."""
+    submit = body.submit()
+    model = await run_in_threadpool(use.answering, service, caller, body.model)
+    if body.stream:
+        return events(_chunks(body, submit, await use.begin(service, model, submit)))
+    ((choices, counts),) = await while_connected(request, use.all_whole(service, model, [submit]))
+    n_top = body.top_logprobs or 0
+    shown = [
+        ChoiceOut(
+            index=i, message=MessageOut(content=c.text, refusal=None), finish_reason=c.finish_reason,
+            logprobs=Logprobs.of(c.tokens, n_top) if body.logprobs else None,
+        )
+        for i, c in enumerate(choices)
+    ]  # fmt: skip
+    return ChatOut(id=submit.id, created=now(), model=body.model, choices=shown, usage=UsageOut.of(counts))
+
+
+async def _chunks(body: ChatIn, submit: Submit, answers: AsyncGenerator[Answer, None]) -> AsyncGenerator[BaseModel, None]:
+    """Each choice begins with its role and ends with its reason."""
+    created, counted, begun = now(), body.counts_in_stream, set[int]()
+
+    def chunk(choices: list[ChunkChoice], usage: UsageOut | None = None) -> ChunkOut:
+        if counted:
+            return CountedChunk(id=submit.id, created=created, model=body.model, choices=choices, usage=usage)
+        return ChunkOut(id=submit.id, created=created, model=body.model, choices=choices)
+
+    async with aclosing(answers):
+        async for event in answers:
+            match event:
+                case Piece() | Ended():
+                    if event.index not in begun:
+                        begun.add(event.index)
+                        first = {"role": "assistant", "content": ""}
+                        yield chunk([ChunkChoice(index=event.index, delta=first, finish_reason=None, logprobs=None)])
+                    yield chunk([_chunk_choice(event, body)])
+                case Completed():
+                    if counted:
+                        yield chunk([], UsageOut.of(event))
+
+
+def _chunk_choice(event: Piece | Ended, body: ChatIn) -> ChunkChoice:
+    if isinstance(event, Ended):
+        return ChunkChoice(index=event.index, delta={}, finish_reason=event.finish_reason, logprobs=None)
+    logprobs = Logprobs.of(event.tokens, body.top_logprobs or 0) if body.logprobs else None
+    return ChunkChoice(index=event.index, delta={"content": event.text}, finish_reason=None, logprobs=logprobs)

@@ -1,0 +1,96 @@
+"""Who answers under a model's name: a base model's engine, with the adapter of a tuned model."""
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from feinschliff.app.service import Service
+from feinschliff.core.errors import ModelUnavailable
+from feinschliff.core.live import Completed, Ended, FinishReason, Piece, ScoredToken, Submit
+from feinschliff.core.service import Caller, ModelName
+from feinschliff.core.service_errors import NotFound
+from feinschliff.providers.live_program import Answer
+from feinschliff.store import jobs
+
+REST_EVERY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """A model that answers: its base's folder, and its adapter's where it is a tuned one."""
+
+    base: Path
+    adapter: Path | None
+
+
+@dataclass(slots=True)
+class Choice:
+    """One whole answer."""
+
+    text: str = ""
+    tokens: list[ScoredToken] = field(default_factory=list)
+    finish_reason: FinishReason = "stop"
+
+
+def answering(service: Service, caller: Caller, name: str) -> Answering:
+    """Raises NotFound. Weights that are not there yet are brought, which may take minutes."""
+    with service.database.read() as db:
+        row = jobs.find_model(db, caller.project, name)
+    try:
+        base = service.offered.find(name if row is None else row.base)
+    except ModelUnavailable as error:
+        raise NotFound(error.message, hint=error.hint, param="model", code="model_not_found") from None
+    adapter = None if row is None else service.settings.data_dir / row.folder
+    return Answering(service.offered.folder(ModelName(base)), adapter)
+
+
+async def begin(service: Service, model: Answering, request: Submit) -> AsyncGenerator[Answer, None]:
+    """The answer from its first piece on. What the engine refuses is raised here, before anything has been sent."""
+    told = service.live.answers(model.base, request.model_copy(update={"adapter": None if model.adapter is None else str(model.adapter)}))
+    first = await anext(told)
+    return _with(first, told)
+
+
+async def whole(answers: AsyncIterator[Answer], n: int) -> tuple[list[Choice], Completed]:
+    """All `n` choices, and what they cost."""
+    choices = [Choice() for _ in range(n)]
+    async for event in answers:
+        match event:
+            case Piece():
+                choices[event.index].text += event.text
+                choices[event.index].tokens += event.tokens
+            case Ended():
+                choices[event.index].finish_reason = event.finish_reason
+            case Completed():
+                return choices, event
+    raise RuntimeError("the engine ended an answer without completing it")
+
+
+async def all_whole(service: Service, model: Answering, requests: Sequence[Submit]) -> list[tuple[list[Choice], Completed]]:
+    """Several prompts at once; where one fails, or the caller is cancelled, the work on all of them stops."""
+
+    async def one(request: Submit) -> tuple[list[Choice], Completed]:
+        async with aclosing(await begin(service, model, request)) as answers:
+            return await whole(answers, request.n)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(request)) for request in requests]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+async def rest_now_and_then(service: Service) -> None:
+    """End engines that nobody asks, as long as the server runs."""
+    while True:
+        await asyncio.sleep(REST_EVERY_S)
+        await service.live.rest()
+
+
+async def _with(first: Answer, rest: AsyncGenerator[Answer, None]) -> AsyncGenerator[Answer, None]:
+    async with aclosing(rest):
+        yield first
+        async for answer in rest:
+            yield answer
