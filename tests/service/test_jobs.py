@@ -13,6 +13,7 @@ from test_files import processed, training_lines, upload
 ENDED = ("succeeded", "failed", "cancelled")
 SHORT = {"n_epochs": 2, "batch_size": 4}
 LONG = {"n_epochs": 50, "batch_size": 1}
+MANY = {"n_epochs": 50, "batch_size": 2}  # of 40 examples: 1,000 steps, long enough to come between
 
 
 def start(client, *, n=12, hyperparameters=None, **more):
@@ -26,7 +27,7 @@ def ended(client, job_id):
 
 
 def steps_of(client, job_id):
-    return [e.data["step"] for e in client.fine_tuning.jobs.list_events(job_id, limit=100) if e.type == "metrics"][::-1]
+    return [e.data["step"] for e in client.fine_tuning.jobs.list_events(job_id, limit=1000) if e.type == "metrics"][::-1]
 
 
 def weights(server, job_id):
@@ -150,27 +151,27 @@ def test_a_cancelled_job_stops_and_is_counted(server, client):
 @pytest.fixture(scope="module")
 def undisturbed(server, client):
     """The weights of the job that others are compared with."""
-    job = ended(client, start(client, n=40, hyperparameters={"n_epochs": 6, "batch_size": 2}).id)
+    job = ended(client, start(client, n=40, hyperparameters=MANY).id)
     return weights(server, job.id)
 
 
 def test_a_paused_job_goes_on_to_the_same_weights(server, client, undisturbed):
-    job = start(client, n=40, hyperparameters={"n_epochs": 6, "batch_size": 2})
+    job = start(client, n=40, hyperparameters=MANY)
     trains(client, job.id)
     assert client.fine_tuning.jobs.pause(job.id).status == "queued"
     wait_until(lambda: not (server.data / "runs" / job.id / "program").exists())
     with pytest.raises(ConflictError):
         client.fine_tuning.jobs.cancel(ended(client, client.fine_tuning.jobs.resume(job.id).id).id)
     assert weights(server, job.id) == undisturbed
-    assert steps_of(client, job.id) == list(range(1, 121))
+    assert steps_of(client, job.id) == list(range(1, 1001))
 
 
 @pytest.mark.parametrize("victims", ["server", "program", "both"])
 def test_a_kill_loses_nothing_and_tells_nothing_twice(victims, tiny_model, tmp_path, undisturbed):
     server = Server(tmp_path, "--model", f"tiny={tiny_model}").start()
     client = server.client()
-    job = start(client, n=40, hyperparameters={"n_epochs": 6, "batch_size": 2})
-    trains(client, job.id, beyond={"server": 3, "program": 30, "both": 60}[victims])
+    job = start(client, n=40, hyperparameters=MANY)
+    trains(client, job.id, beyond={"server": 3, "program": 100, "both": 200}[victims])
     programs = children_of(server.process.pid)
     if victims != "program":
         server.kill()
@@ -179,7 +180,7 @@ def test_a_kill_loses_nothing_and_tells_nothing_twice(victims, tiny_model, tmp_p
             server.kill_process(pid)
     client = server.start().client() if victims != "program" else client
     assert ended(client, job.id).status == "succeeded"
-    assert steps_of(client, job.id) == list(range(1, 121))
+    assert steps_of(client, job.id) == list(range(1, 1001))
     assert weights(server, job.id) == undisturbed
     server.stop()
 
@@ -235,7 +236,7 @@ def test_fifty_kills_at_random_points(tiny_model, tmp_path, undisturbed):
         client = server.client()
         if not jobs or client.fine_tuning.jobs.retrieve(jobs[-1]).status in ENDED:
             with suppress(APIConnectionError):
-                jobs.append(start(client, n=40, hyperparameters={"n_epochs": 6, "batch_size": 2}).id)
+                jobs.append(start(client, n=40, hyperparameters=MANY).id)
         time.sleep(chance.uniform(0, 8))
         programs = children_of(server.process.pid)
         server.kill()
@@ -248,6 +249,6 @@ def test_fifty_kills_at_random_points(tiny_model, tmp_path, undisturbed):
     for job_id in jobs:
         assert ended(client, job_id).status == "succeeded"
         assert weights(server, job_id) == undisturbed
-        assert steps_of(client, job_id) == list(range(1, 121))
+        assert steps_of(client, job_id) == list(range(1, 1001))
     assert [j.id for j in client.fine_tuning.jobs.list(limit=100)][::-1] == jobs
     server.stop()
