@@ -10,6 +10,7 @@ from feinschliff.app.service import Service
 from feinschliff.app.training import Training
 from feinschliff.catalog.models import load_catalog
 from feinschliff.core.settings import Settings
+from feinschliff.providers.embedders import Embedders
 from feinschliff.providers.live import LiveModels
 from feinschliff.providers.offered import Offered
 from feinschliff.providers.training_runs import TrainingRuns
@@ -26,7 +27,8 @@ def open_service(settings: Settings) -> Iterator[Service]:
     try:
         migrate(database, settings.data_dir)
         offered = Offered(settings.models, load_catalog(settings.catalogue))
-        yield Service(settings, database, Blobs(settings.data_dir / "blobs"), offered, LiveModels(settings.data_dir / "logs"))
+        blobs, logs = Blobs(settings.data_dir / "blobs"), settings.data_dir / "logs"
+        yield Service(settings, database, blobs, offered, LiveModels(logs), Embedders(logs))
     finally:
         database.close()
 

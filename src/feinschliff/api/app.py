@@ -9,13 +9,27 @@ from prometheus_client import CollectorRegistry
 
 from feinschliff import __version__
 from feinschliff.api import errors, operations
-from feinschliff.api.openai import chat, completions, files, fine_tuning, models, permissions, uploads
+from feinschliff.api.azure import inference
+from feinschliff.api.openai import (
+    chat,
+    completions,
+    embeddings,
+    files,
+    fine_tuning,
+    models,
+    permissions,
+    uploads,
+)
 from feinschliff.api.rates import Rates
 from feinschliff.api.requests import RequestMetrics, Requests
 from feinschliff.app.answering import rest_now_and_then
 from feinschliff.app.service import Service
 
-OPENAI = (files.router, uploads.router, fine_tuning.router, permissions.router, models.router, chat.router, completions.router)
+OPENAI = (
+    files.router, uploads.router, fine_tuning.router, permissions.router, models.router, chat.router, completions.router,
+    embeddings.router,
+)
+PREFIXES = ("/v1", "/openai/v1")  # OpenAI's, and Azure's undated one
 
 
 @asynccontextmanager
@@ -28,6 +42,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
     finally:
         resting.cancel()
         await service.live.close()
+        service.embedders.close()
 
 
 def create_app(service: Service) -> FastAPI:
@@ -38,7 +53,9 @@ def create_app(service: Service) -> FastAPI:
     app.state.rates = Rates(service.settings.limits.requests_per_minute)
     errors.install(app)
     app.include_router(operations.router)
-    for router in OPENAI:
-        app.include_router(router, prefix="/v1")
+    for prefix in PREFIXES:
+        for router in OPENAI:
+            app.include_router(router, prefix=prefix)
+    app.include_router(inference.router)
     app.add_middleware(Requests, metrics=RequestMetrics(app.state.registry), json_bytes=service.settings.limits.json_bytes)
     return app

@@ -82,6 +82,15 @@ async def all_whole(service: Service, model: Answering, requests: Sequence[Submi
     return [task.result() for task in tasks]
 
 
+def embed(service: Service, name: str, texts: Sequence[str]) -> tuple[list[tuple[float, ...]], int]:
+    """Vectors of an embedding model, and the number of tokens. Raises NotFound."""
+    try:
+        folder = service.offered.embedder(name)
+    except ModelUnavailable as error:
+        raise NotFound(error.message, hint=error.hint, param="model", code="model_not_found") from None
+    return service.embedders(folder, texts)
+
+
 async def rest_now_and_then(service: Service) -> None:
     """End engines that nobody asks, as long as the server runs."""
     while True:

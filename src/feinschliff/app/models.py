@@ -24,7 +24,7 @@ class ListedModel:
 
 def list_models(service: Service, caller: Caller) -> Sequence[ListedModel]:
     """Base models first, then the project's own, oldest first."""
-    bases = [ListedModel(name, 0, "feinschliff") for name in service.offered.names()]
+    bases = [ListedModel(name, 0, "feinschliff") for name in (*service.offered.names(), *service.offered.embedders())]
     with service.database.read() as db:
         return [*bases, *(_listed(service, row) for row in jobs.list_models(db, caller.project))]
 
@@ -34,6 +34,8 @@ def get_model(service: Service, caller: Caller, name: str) -> ListedModel:
     with service.database.read() as db:
         if (row := jobs.find_model(db, caller.project, name)) is not None:
             return _listed(service, row)
+    if name in service.offered.embedders():
+        return ListedModel(name, 0, "feinschliff")
     try:
         return ListedModel(service.offered.find(name), 0, "feinschliff")
     except ModelUnavailable as error:
@@ -96,7 +98,7 @@ def _grant(service: Service, db: Session, caller: Caller, checkpoint: str, proje
 def _own(service: Service, db: Session, caller: Caller, name: str) -> ModelRow:
     row = jobs.find_model(db, caller.project, name)
     if row is None or row.project_id != caller.project:
-        if name in service.offered.names():
+        if name in (*service.offered.names(), *service.offered.embedders()):
             raise Conflict(f"{name!r} is a base model: it belongs to nobody here.", param="model")
         raise NotFound(f"The model {name!r} does not exist, or belongs to another project.", param="model", code="model_not_found")
     return row

@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Condition
 
 from feinschliff.core.settings import Settings
+from feinschliff.providers.embedders import Embedders
 from feinschliff.providers.live import LiveModels
 from feinschliff.providers.offered import Offered
 from feinschliff.store.blobs import Blobs
@@ -54,6 +55,7 @@ class Service:
     blobs: Blobs
     offered: Offered
     live: LiveModels
+    embedders: Embedders
     clock: Callable[[], int] = now
     work: Bell = field(default_factory=Bell)
 

@@ -40,3 +40,15 @@ class Offered:
         if name in self.folders:
             return self.folders[name]
         return model_folder(name, self.catalog)
+
+    def embedders(self) -> tuple[ModelName, ...]:
+        """The catalogue's embedding models with weights."""
+        return tuple(ModelName(m.id) for m in self.catalog.models if m.sources and m.kind == "embedding")
+
+    def embedder(self, name: str) -> Path:
+        """Where an embedding model's weights are. Raises ModelUnavailable with the list of what there is."""
+        if name not in self.embedders():
+            raise ModelUnavailable(
+                f"There is no embedding model '{name}' here.", hint=f"Embedding models: {', '.join(self.embedders()) or 'none'}."
+            )
+        return model_folder(name, self.catalog)

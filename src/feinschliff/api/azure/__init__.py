@@ -1,0 +1,1 @@
+"""Azure OpenAI's dialect: other paths, the same use cases."""
