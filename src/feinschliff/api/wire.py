@@ -1,5 +1,5 @@
 """What request and response bodies share."""
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, Protocol, TypeVar
 
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict
@@ -9,7 +9,14 @@ from feinschliff.core.service import Order
 from feinschliff.core.service_errors import RequestError
 from feinschliff.store.paging import Cursor
 
+
+class _Named(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
 Item = TypeVar("Item")
+Named = TypeVar("Named", bound=_Named)
 
 
 class Body(BaseModel):
@@ -33,6 +40,12 @@ class Listing(Shown, Generic[Item]):
 class ListingWithEnds(Listing[Item], Generic[Item]):
     first_id: str | None
     last_id: str | None
+
+
+def with_ends(data: list[Named], *, has_more: bool, nobody: str | None = None) -> "ListingWithEnds[Named]":  # quoted: pydantic would make a schema of Named
+    """A page with the ids of its first and last element; `nobody` stands for both where there is none."""
+    first, last = (data[0].id, data[-1].id) if data else (nobody, nobody)
+    return ListingWithEnds(data=data, has_more=has_more, first_id=first, last_id=last)
 
 
 class ExpiresAfter(Body):

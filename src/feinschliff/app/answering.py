@@ -9,7 +9,7 @@ from feinschliff.app.service import Service
 from feinschliff.core.errors import ModelUnavailable
 from feinschliff.core.live import Completed, Ended, FinishReason, Piece, ScoredToken, Submit
 from feinschliff.core.service import Caller, ModelName
-from feinschliff.core.service_errors import NotFound
+from feinschliff.core.service_errors import no_model
 from feinschliff.providers.live_program import Answer
 from feinschliff.store import jobs
 
@@ -40,7 +40,7 @@ def answering(service: Service, caller: Caller, name: str) -> Answering:
     try:
         base = service.offered.find(name if row is None else row.base)
     except ModelUnavailable as error:
-        raise NotFound(error.message, hint=error.hint, param="model", code="model_not_found") from None
+        raise no_model(error) from None
     adapter = None if row is None else service.settings.data_dir / row.folder
     return Answering(service.offered.folder(ModelName(base)), adapter)
 
@@ -87,7 +87,7 @@ def embed(service: Service, name: str, texts: Sequence[str]) -> tuple[list[tuple
     try:
         folder = service.offered.embedder(name)
     except ModelUnavailable as error:
-        raise NotFound(error.message, hint=error.hint, param="model", code="model_not_found") from None
+        raise no_model(error) from None
     return service.embedders(folder, texts)
 
 

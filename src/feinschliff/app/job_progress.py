@@ -42,10 +42,10 @@ class Progress:
         match event:
             case Started():
                 if event.hyperparameters is not None:
-                    new = NewJob.model_validate(row.request).hyperparameters
-                    h = event.hyperparameters
-                    rate = 1.0 if new.learning_rate_multiplier == "auto" else new.learning_rate_multiplier
-                    row.hyperparameters = {"n_epochs": h.n_epochs, "batch_size": h.batch_size, "learning_rate_multiplier": rate}
+                    wanted, h = NewJob.model_validate(row.request).hyperparameters, event.hyperparameters
+                    row.hyperparameters = {
+                        "n_epochs": h.n_epochs, "batch_size": h.batch_size, "learning_rate_multiplier": wanted.multiplier,
+                    }  # fmt: skip
                 if event.n_too_long:
                     lines = ", ".join(map(str, event.too_long_lines))
                     jobs.tell(service, db, row, _key(event), f"{event.n_too_long} examples are longer than the model reads and are left out; lines {lines}", level="warn")
@@ -79,8 +79,8 @@ class Progress:
         service = self._service
         name = f"{self._name(row)}:ckpt-step-{event.step}"
         db.flush()
-        metrics = {k: v for e in rows.metrics_of(db, row.id) if e.data.get("step") == event.step for k, v in e.data.items()}
-        metrics = {k: v for k, v in metrics.items() if k in _SHOWN}
+        step = rows.find_event(db, row.id, f"step-{event.step}")
+        metrics = {k: v for k, v in (step.data if step else {}).items() if k in _SHOWN}
         db.add(CheckpointRow(id=new_id("ftckpt_"), job_id=row.id, step=event.step, model=name, metrics=metrics, created_at=service.clock()))
         self._add_model(db, row, name, event.path, event.step)
         jobs.tell(service, db, row, _key(event), f"Checkpoint created at step {event.step}: {name}")

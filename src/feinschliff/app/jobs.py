@@ -2,7 +2,8 @@
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from feinschliff.app import files
 from feinschliff.app.service import Service, new_id
@@ -74,39 +75,30 @@ def job_checkpoints(service: Service, caller: Caller, job_id: str, cursor: Curso
 
 def cancel_job(service: Service, caller: Caller, job_id: str) -> JobRow:
     """Ended at once; what was trained so far is counted. Raises NotFound, Conflict where it has ended already."""
-    with service.database.write() as db:
-        row = _existing(db, caller, job_id)
+    with _changing(service, caller, job_id, "cancel") as (db, row):
         _check_open(row)
         row.trained_tokens = trained_tokens(db, row)
         end(service, db, row, JobStatus.CANCELLED, "The job has been cancelled")
-        audit.record(db, caller, "job.cancel", row.id, service.clock())
-    service.work.ring()
     return row
 
 
 def pause_job(service: Service, caller: Caller, job_id: str) -> JobRow:
     """Training stops, and goes on from its last saved step when resumed. Raises NotFound, Conflict."""
-    with service.database.write() as db:
-        row = _existing(db, caller, job_id)
+    with _changing(service, caller, job_id, "pause") as (db, row):
         _check_open(row)
         if row.status != JobStatus.PAUSED:
             row.status, row.estimated_finish = JobStatus.PAUSED, None
             tell(service, db, row, f"paused-{service.clock()}", "The job has been paused")
-        audit.record(db, caller, "job.pause", row.id, service.clock())
-    service.work.ring()
     return row
 
 
 def resume_job(service: Service, caller: Caller, job_id: str) -> JobRow:
     """Raises NotFound, Conflict where it is not paused."""
-    with service.database.write() as db:
-        row = _existing(db, caller, job_id)
+    with _changing(service, caller, job_id, "resume") as (db, row):
         if row.status != JobStatus.PAUSED:
             raise Conflict(f"The job {job_id} is not paused: it is {row.status}.", param="fine_tuning_job_id")
         row.status = JobStatus.QUEUED if row.queued_at is not None else JobStatus.VALIDATING
         tell(service, db, row, f"resumed-{service.clock()}", "The job has been resumed")
-        audit.record(db, caller, "job.resume", row.id, service.clock())
-    service.work.ring()
     return row
 
 
@@ -133,6 +125,16 @@ def trained_tokens(db: Session, row: JobRow) -> int:
     """Of the steps so far."""
     db.flush()
     return sum(int(e.data.get("trained_tokens", 0)) for e in jobs.metrics_of(db, row.id))
+
+
+@contextmanager
+def _changing(service: Service, caller: Caller, job_id: str, action: str) -> Iterator[tuple[Session, JobRow]]:
+    """One transaction on a job, written to the audit log; the background work is woken after it. Raises NotFound."""
+    with service.database.write() as db:
+        row = _existing(db, caller, job_id)
+        yield db, row
+        audit.record(db, caller, f"job.{action}", row.id, service.clock())
+    service.work.ring()
 
 
 def _existing(db: Session, caller: Caller, job_id: str) -> JobRow:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from feinschliff.app.service import Service, new_id
 from feinschliff.core.errors import ModelUnavailable
 from feinschliff.core.service import Caller, JobStatus
-from feinschliff.core.service_errors import Conflict, NotFound
+from feinschliff.core.service_errors import Conflict, NotFound, no_model
 from feinschliff.store import audit, jobs
 from feinschliff.store.database import Session
 from feinschliff.store.paging import Cursor, Page
@@ -24,7 +24,7 @@ class ListedModel:
 
 def list_models(service: Service, caller: Caller) -> Sequence[ListedModel]:
     """Base models first, then the project's own, oldest first."""
-    bases = [ListedModel(name, 0, "feinschliff") for name in (*service.offered.names(), *service.offered.embedders())]
+    bases = [ListedModel(name, 0, "feinschliff") for name in service.offered.all()]
     with service.database.read() as db:
         return [*bases, *(_listed(service, row) for row in jobs.list_models(db, caller.project))]
 
@@ -39,7 +39,7 @@ def get_model(service: Service, caller: Caller, name: str) -> ListedModel:
     try:
         return ListedModel(service.offered.find(name), 0, "feinschliff")
     except ModelUnavailable as error:
-        raise NotFound(error.message, hint=error.hint, param="model", code="model_not_found") from None
+        raise no_model(error) from None
 
 
 def delete_model(service: Service, caller: Caller, name: str) -> None:
@@ -98,7 +98,7 @@ def _grant(service: Service, db: Session, caller: Caller, checkpoint: str, proje
 def _own(service: Service, db: Session, caller: Caller, name: str) -> ModelRow:
     row = jobs.find_model(db, caller.project, name)
     if row is None or row.project_id != caller.project:
-        if name in (*service.offered.names(), *service.offered.embedders()):
+        if name in service.offered.all():
             raise Conflict(f"{name!r} is a base model: it belongs to nobody here.", param="model")
         raise NotFound(f"The model {name!r} does not exist, or belongs to another project.", param="model", code="model_not_found")
     return row

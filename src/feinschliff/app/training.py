@@ -114,12 +114,11 @@ class Training:
         if job.validation_file is not None:
             self._write_chats(job, job.validation_file, folder / "valid.jsonl", model)
         wanted = new.hyperparameters
-        multiplier = 1.0 if wanted.learning_rate_multiplier == "auto" else wanted.learning_rate_multiplier
         spec = TrainSpec(
             model=str(model.resolve()), train_files=("train.jsonl",), seed=job.seed,
             validation_file=None if job.validation_file is None else "valid.jsonl",
             hyperparameters=Hyperparameters(
-                n_epochs=wanted.n_epochs, batch_size=wanted.batch_size, learning_rate="auto", learning_rate_multiplier=multiplier
+                n_epochs=wanted.n_epochs, batch_size=wanted.batch_size, learning_rate="auto", learning_rate_multiplier=wanted.multiplier
             ),
         )  # fmt: skip
         write_text(folder / "spec.json", spec.model_dump_json(indent=2))

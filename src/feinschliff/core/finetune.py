@@ -14,6 +14,11 @@ class TuningHyperparameters(Wire):
     learning_rate_multiplier: Annotated[float, Field(gt=0)] | Auto = "auto"
     n_epochs: Annotated[int, Field(ge=1, le=50)] | Auto = "auto"
 
+    @property
+    def multiplier(self) -> float:
+        """Of the learning rate that is chosen for the data and the model."""
+        return 1.0 if self.learning_rate_multiplier == "auto" else self.learning_rate_multiplier
+
 
 class NewJob(Wire):
     """`metadata` is the client's own; `method` is "supervised", as nothing else is trained here."""

@@ -1,5 +1,5 @@
 """Errors of the service. Each carries its HTTP status, a stable code, and the parameter at fault where there is one."""
-from feinschliff.core.errors import FeinschliffError
+from feinschliff.core.errors import FeinschliffError, ModelUnavailable
 
 
 class RequestError(FeinschliffError):
@@ -71,3 +71,8 @@ class Unavailable(FeinschliffError):
 
     status = 503
     code = "unavailable"
+
+
+def no_model(error: ModelUnavailable) -> NotFound:
+    """For a request that names its model as something to find."""
+    return NotFound(error.message, hint=error.hint, param="model", code="model_not_found")

@@ -6,9 +6,8 @@ from threading import Lock
 
 from tokenizers import Tokenizer
 
-from feinschliff.core.engine import Embed, Vectors
 from feinschliff.core.errors import ProgramFailed
-from feinschliff.providers.engine import EMBED_BATCH, Program
+from feinschliff.providers.engine import Program
 
 
 @dataclass(slots=True)
@@ -40,12 +39,7 @@ class Embedders:
                 program = Program(folder, self.logs / f"embedding-{folder.name}.log", embedding=True)
                 self._programs[folder] = program, Tokenizer.from_file(str(folder / "tokenizer.json"))
             program, tokenizer = self._programs[folder]
-        vectors: list[tuple[float, ...]] = []
-        for start in range(0, len(texts), EMBED_BATCH):
-            answer = program.ask(Embed(id=program.next_id(), texts=tuple(texts[start : start + EMBED_BATCH])))
-            assert isinstance(answer, Vectors)
-            vectors += answer.vectors
-        return vectors, sum(len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts)))
+        return program.embed(texts), sum(len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts)))
 
     def _forget(self, folder: Path) -> None:
         with self._lock:

@@ -83,6 +83,15 @@ class Program:
             return response
         raise _error(response)
 
+    def embed(self, texts: Sequence[str]) -> list[tuple[float, ...]]:
+        """A vector of unit length for each text. Raises as `ask` does."""
+        vectors: list[tuple[float, ...]] = []
+        for start in range(0, len(texts), EMBED_BATCH):
+            answer = self.ask(Embed(id=self.next_id(), texts=tuple(texts[start : start + EMBED_BATCH])))
+            assert isinstance(answer, Vectors)
+            vectors += answer.vectors
+        return vectors
+
     def _read(self) -> Response:
         assert self._child.stdout is not None
         line = self._child.stdout.readline()
@@ -165,10 +174,5 @@ class LocalEmbedder:
         if not key:
             return np.zeros((0, 0), dtype=np.float32)
         if key not in self._known:
-            self._known[key] = np.concatenate([self._embed(key[i : i + EMBED_BATCH]) for i in range(0, len(key), EMBED_BATCH)])
+            self._known[key] = np.asarray(self.program.embed(key), dtype=np.float32)
         return self._known[key]
-
-    def _embed(self, texts: tuple[str, ...]) -> NDArray[np.float32]:
-        answer = self.program.ask(Embed(id=self.program.next_id(), texts=texts))
-        assert isinstance(answer, Vectors)
-        return np.asarray(answer.vectors, dtype=np.float32)

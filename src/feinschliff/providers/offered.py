@@ -45,6 +45,10 @@ class Offered:
         """The catalogue's embedding models with weights."""
         return tuple(ModelName(m.id) for m in self.catalog.models if m.sources and m.kind == "embedding")
 
+    def all(self) -> tuple[ModelName, ...]:
+        """What can be tuned first, then what embeds."""
+        return (*self.names(), *self.embedders())
+
     def embedder(self, name: str) -> Path:
         """Where an embedding model's weights are. Raises ModelUnavailable with the list of what there is."""
         if name not in self.embedders():

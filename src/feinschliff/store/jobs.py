@@ -1,7 +1,7 @@
 """Jobs, what is told of them, and the models they make."""
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from feinschliff.core.service import JobStatus, ProjectId
@@ -70,16 +70,11 @@ def has_checkpoint(session: Session, job_id: str, step: int) -> bool:
 
 def find_model(session: Session, project: ProjectId, name: str) -> ModelRow | None:
     """A tuned model of the project, or a checkpoint that another project has granted it."""
-    granted = select(PermissionRow.checkpoint).where(PermissionRow.grantee == project)
-    return session.scalar(
-        select(ModelRow).where(ModelRow.name == name, or_(ModelRow.project_id == project, ModelRow.name.in_(granted)))
-    )
+    return session.scalar(select(ModelRow).where(ModelRow.name == name, _usable(project)))
 
 
 def list_models(session: Session, project: ProjectId) -> Sequence[ModelRow]:
-    granted = select(PermissionRow.checkpoint).where(PermissionRow.grantee == project)
-    mine = or_(ModelRow.project_id == project, ModelRow.name.in_(granted))
-    return session.scalars(select(ModelRow).where(mine).order_by(ModelRow.seq)).all()
+    return session.scalars(select(ModelRow).where(_usable(project)).order_by(ModelRow.seq)).all()
 
 
 def uses_folder(session: Session, folder: str) -> bool:
@@ -105,3 +100,8 @@ def granted_to(session: Session, checkpoint: str, project_id: str) -> Permission
 
 def find_repeat(session: Session, project: ProjectId, key: str) -> RepeatRow | None:
     return session.scalar(select(RepeatRow).where(RepeatRow.project_id == project, RepeatRow.key == key))
+
+
+def _usable(project: ProjectId) -> ColumnElement[bool]:
+    granted = select(PermissionRow.checkpoint).where(PermissionRow.grantee == project)
+    return or_(ModelRow.project_id == project, ModelRow.name.in_(granted))

@@ -21,10 +21,10 @@ async def chat_completions(
     return await chat.chat(_asked(chat.ChatIn, body, deployment), request, service, caller)
 
 
-@router.post("/completions", response_model=completions.CountedCompletion)
+@router.post("/completions", response_model=completions.CompletionOut)
 async def text_completions(
     deployment: str, body: dict[str, Any], request: Request, service: ServiceOf, caller: Reader, version: str = VERSION
-) -> Response | completions.CountedCompletion:
+) -> Response | completions.CompletionOut:
     return await completions.complete(_asked(completions.CompletionIn, body, deployment), request, service, caller)
 
 

@@ -158,12 +158,8 @@ class ChunkOut(Shown):
     created: int
     model: str
     choices: list[ChunkChoice]
-
-
-class CountedChunk(ChunkOut):
-    """Where usage is asked for, every chunk has the field; the last one's is not null."""
-
     usage: UsageOut | None
+    """Sent where it was asked for; the last chunk's is not null."""
 
 
 @router.post("/chat/completions", response_model=ChatOut)
@@ -172,7 +168,7 @@ async def chat(body: ChatIn, request: Request, service: ServiceOf, caller: Reade
     submit = body.submit()
     model = await run_in_threadpool(use.answering, service, caller, body.model)
     if body.stream:
-        return events(_chunks(body, submit, await use.begin(service, model, submit)))
+        return events(_chunks(body, submit, await use.begin(service, model, submit)), counted=body.counts_in_stream)
     ((choices, counts),) = await while_connected(request, use.all_whole(service, model, [submit]))
     n_top = body.top_logprobs or 0
     shown = [
@@ -187,12 +183,10 @@ async def chat(body: ChatIn, request: Request, service: ServiceOf, caller: Reade
 
 async def _chunks(body: ChatIn, submit: Submit, answers: AsyncGenerator[Answer, None]) -> AsyncGenerator[BaseModel, None]:
     """Each choice begins with its role and ends with its reason."""
-    created, counted, begun = now(), body.counts_in_stream, set[int]()
+    created, begun = now(), set[int]()
 
     def chunk(choices: list[ChunkChoice], usage: UsageOut | None = None) -> ChunkOut:
-        if counted:
-            return CountedChunk(id=submit.id, created=created, model=body.model, choices=choices, usage=usage)
-        return ChunkOut(id=submit.id, created=created, model=body.model, choices=choices)
+        return ChunkOut(id=submit.id, created=created, model=body.model, choices=choices, usage=usage)
 
     async with aclosing(answers):
         async for event in answers:
@@ -204,7 +198,7 @@ async def _chunks(body: ChatIn, submit: Submit, answers: AsyncGenerator[Answer, 
                         yield chunk([ChunkChoice(index=event.index, delta=first, finish_reason=None, logprobs=None)])
                     yield chunk([_chunk_choice(event, body)])
                 case Completed():
-                    if counted:
+                    if body.counts_in_stream:
                         yield chunk([], UsageOut.of(event))
 
 

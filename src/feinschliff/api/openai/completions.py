@@ -97,19 +97,16 @@ class CompletionOut(Shown):
     created: int
     model: str
     choices: list[TextChoice]
-
-
-class CountedCompletion(CompletionOut):
     usage: UsageOut | None
 
 
-@router.post("/completions", response_model=CountedCompletion)
-async def complete(body: CompletionIn, request: Request, service: ServiceOf, caller: Reader) -> Response | CountedCompletion:
+@router.post("/completions", response_model=CompletionOut)
+async def complete(body: CompletionIn, request: Request, service: ServiceOf, caller: Reader) -> Response | CompletionOut:
     """Go on with a text. Several prompts are answered together, their choices one after the other."""
     submits = body.submits()
     model = await run_in_threadpool(use.answering, service, caller, body.model)
     if body.stream:
-        return events(_chunks(body, submits[0], await use.begin(service, model, submits[0])))
+        return events(_chunks(body, submits[0], await use.begin(service, model, submits[0])), counted=body.counts_in_stream)
     answers = await while_connected(request, use.all_whole(service, model, submits))
     choices = [choice for several, _ in answers for choice in several]
     shown = [
@@ -119,16 +116,14 @@ async def complete(body: CompletionIn, request: Request, service: ServiceOf, cal
         for i, c in enumerate(choices)
     ]
     usage = UsageOut.of(*(counts for _, counts in answers))
-    return CountedCompletion(id=submits[0].id, created=now(), model=body.model, choices=shown, usage=usage)
+    return CompletionOut(id=submits[0].id, created=now(), model=body.model, choices=shown, usage=usage)
 
 
 async def _chunks(body: CompletionIn, submit: Submit, answers: AsyncGenerator[Answer, None]) -> AsyncGenerator[BaseModel, None]:
-    created, counted, offsets = now(), body.counts_in_stream, dict[int, int]()
+    created, offsets = now(), dict[int, int]()
 
     def chunk(choices: list[TextChoice], usage: UsageOut | None = None) -> CompletionOut:
-        if counted:
-            return CountedCompletion(id=submit.id, created=created, model=body.model, choices=choices, usage=usage)
-        return CompletionOut(id=submit.id, created=created, model=body.model, choices=choices)
+        return CompletionOut(id=submit.id, created=created, model=body.model, choices=choices, usage=usage)
 
     async with aclosing(answers):
         async for event in answers:
@@ -141,5 +136,5 @@ async def _chunks(body: CompletionIn, submit: Submit, answers: AsyncGenerator[An
                 case Ended():
                     yield chunk([TextChoice(index=event.index, text="", finish_reason=event.finish_reason, logprobs=None)])
                 case Completed():
-                    if counted:
+                    if body.counts_in_stream:
                         yield chunk([], UsageOut.of(event))

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from feinschliff.api.access import Reader, ServiceOf, Writer
 from feinschliff.api.multipart import Form, read_form, receiving
-from feinschliff.api.wire import After, ExpiresAfter, ListingWithEnds, Shown, cursor
+from feinschliff.api.wire import After, ExpiresAfter, ListingWithEnds, Shown, cursor, with_ends
 from feinschliff.app import files as use
 from feinschliff.core.service import Purpose
 from feinschliff.core.service_errors import RequestError
@@ -82,9 +82,7 @@ def list_files(
     limit: int = 10_000, order: str = "desc",
 ) -> ListingWithEnds[FileOut]:
     page = use.list_files(service, caller, cursor(limit, after, order, most=10_000), purpose)
-    data = [FileOut.of(row) for row in page.rows]
-    ends = (data[0].id, data[-1].id) if data else ("", "")
-    return ListingWithEnds(data=data, has_more=page.has_more, first_id=ends[0], last_id=ends[1])
+    return with_ends([FileOut.of(row) for row in page.rows], has_more=page.has_more, nobody="")
 
 
 @router.get("/files/{file_id}", response_model_exclude_none=True)

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Header, Request
 from pydantic import ConfigDict, ValidationError
 
 from feinschliff.api.access import Reader, ServiceOf, Writer
-from feinschliff.api.wire import After, Body, Listing, ListingWithEnds, Shown, cursor
+from feinschliff.api.wire import After, Body, Listing, ListingWithEnds, Shown, cursor, with_ends
 from feinschliff.app import jobs as use
 from feinschliff.core.finetune import NewJob, TuningHyperparameters
 from feinschliff.core.service import JobStatus
@@ -192,9 +192,7 @@ def list_events(job_id: str, service: ServiceOf, caller: Reader, after: After = 
 @router.get("/{job_id}/checkpoints")
 def list_checkpoints(job_id: str, service: ServiceOf, caller: Reader, after: After = None, limit: int = 10) -> ListingWithEnds[CheckpointOut]:
     page = use.job_checkpoints(service, caller, job_id, cursor(limit, after, "desc", most=MOST))
-    data = [CheckpointOut.of(row) for row in page.rows]
-    first, last = (data[0].id, data[-1].id) if data else (None, None)
-    return ListingWithEnds(data=data, has_more=page.has_more, first_id=first, last_id=last)
+    return with_ends([CheckpointOut.of(row) for row in page.rows], has_more=page.has_more)
 
 
 def _shown(service: ServiceOf, row: JobRow) -> JobOut:

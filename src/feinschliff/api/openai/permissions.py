@@ -4,7 +4,7 @@ from typing import Literal
 from fastapi import APIRouter
 
 from feinschliff.api.access import Admin, ServiceOf
-from feinschliff.api.wire import After, Body, ListingWithEnds, Shown, cursor
+from feinschliff.api.wire import After, Body, ListingWithEnds, Shown, cursor, with_ends
 from feinschliff.app import models as use
 from feinschliff.store.tables import PermissionRow
 
@@ -34,7 +34,7 @@ class PermissionDeleted(Shown):
 
 @router.post("")
 def create_permissions(checkpoint: str, body: GrantIn, service: ServiceOf, caller: Admin) -> ListingWithEnds[PermissionOut]:
-    return _listing([PermissionOut.of(row) for row in use.grant(service, caller, checkpoint, body.project_ids)], has_more=False)
+    return with_ends([PermissionOut.of(row) for row in use.grant(service, caller, checkpoint, body.project_ids)], has_more=False)
 
 
 @router.get("")
@@ -44,15 +44,10 @@ def list_permissions(
 ) -> ListingWithEnds[PermissionOut]:
     page = use.list_permissions(service, caller, checkpoint, cursor(limit, after, order))
     shown = [PermissionOut.of(row) for row in page.rows if project_id in (None, row.grantee)]
-    return _listing(shown, has_more=page.has_more)
+    return with_ends(shown, has_more=page.has_more)
 
 
 @router.delete("/{permission_id}")
 def delete_permission(checkpoint: str, permission_id: str, service: ServiceOf, caller: Admin) -> PermissionDeleted:
     use.revoke(service, caller, checkpoint, permission_id)
     return PermissionDeleted(id=permission_id, deleted=True)
-
-
-def _listing(data: list[PermissionOut], *, has_more: bool) -> ListingWithEnds[PermissionOut]:
-    first, last = (data[0].id, data[-1].id) if data else (None, None)
-    return ListingWithEnds(data=data, has_more=has_more, first_id=first, last_id=last)

@@ -98,12 +98,13 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -
         task.cancel()
 
 
-def events(chunks: AsyncIterator[BaseModel]) -> StreamingResponse:
-    """Server-sent events, as OpenAI ends them."""
+def events(chunks: AsyncIterator[BaseModel], *, counted: bool) -> StreamingResponse:
+    """Server-sent events, as OpenAI ends them. Chunks have the field `usage` only where it was asked for."""
+    left_out = None if counted else {"usage"}
 
     async def lines() -> AsyncGenerator[str, None]:
         async for chunk in chunks:
-            yield f"data: {chunk.model_dump_json()}\n\n"
+            yield f"data: {chunk.model_dump_json(exclude=left_out)}\n\n"
         yield "data: [DONE]\n\n"
 
     return StreamingResponse(lines(), media_type="text/event-stream", headers={"cache-control": "no-cache"})
