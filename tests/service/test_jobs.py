@@ -206,6 +206,17 @@ def test_a_checkpoint_can_be_granted_to_another_project(server, client, done):
         friend.models.retrieve(checkpoint)
 
 
+def test_permissions_are_listed_by_project_page_by_page(server, client, done):
+    checkpoint, permissions = f"{done.fine_tuned_model}:ckpt-step-3", client.fine_tuning.checkpoints.permissions
+    first, second = (server.project_of(server.run("keys", "create", name, "--project", name)) for name in ("near", "far"))
+    granted = [permissions.create(checkpoint, project_ids=[project]).data[0] for project in (first, second)]
+    (found,) = permissions.list(checkpoint, project_id=first, limit=1)  # the newest of all is the other project's
+    assert found.id == granted[0].id
+    assert [p.id for p in permissions.list(checkpoint, limit=1)] == [p.id for p in reversed(granted)]
+    for permission in granted:
+        permissions.delete(permission.id, fine_tuned_model_checkpoint=checkpoint)
+
+
 def test_a_deleted_model_is_gone_and_base_models_stay(server, client):
     job = ended(client, start(client).id)
     assert client.models.delete(job.fine_tuned_model).deleted

@@ -64,10 +64,12 @@ def grant(service: Service, caller: Caller, checkpoint: str, projects: Sequence[
         return [_grant(service, db, caller, checkpoint, project) for project in projects]
 
 
-def list_permissions(service: Service, caller: Caller, checkpoint: str, cursor: Cursor) -> Page[PermissionRow]:
+def list_permissions(
+    service: Service, caller: Caller, checkpoint: str, cursor: Cursor, grantee: str | None
+) -> Page[PermissionRow]:
     with service.database.read() as db:
         _own(service, db, caller, checkpoint)
-        return jobs.list_permissions(db, checkpoint, cursor)
+        return jobs.list_permissions(db, checkpoint, cursor, grantee)
 
 
 def revoke(service: Service, caller: Caller, checkpoint: str, permission_id: str) -> None:

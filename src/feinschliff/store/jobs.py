@@ -86,8 +86,10 @@ def has_project(session: Session, project_id: str) -> bool:
     return session.scalar(select(ProjectRow.seq).where(ProjectRow.id == project_id)) is not None
 
 
-def list_permissions(session: Session, checkpoint: str, cursor: Cursor) -> Page[PermissionRow]:
-    return page(session, PermissionRow, cursor, PermissionRow.checkpoint == checkpoint)
+def list_permissions(session: Session, checkpoint: str, cursor: Cursor, grantee: str | None) -> Page[PermissionRow]:
+    """All, or those of one project."""
+    wanted = [] if grantee is None else [PermissionRow.grantee == grantee]
+    return page(session, PermissionRow, cursor, PermissionRow.checkpoint == checkpoint, *wanted)
 
 
 def find_permission(session: Session, checkpoint: str, permission_id: str) -> PermissionRow | None:

@@ -42,9 +42,8 @@ def list_permissions(
     checkpoint: str, service: ServiceOf, caller: Admin, project_id: str | None = None, after: After = None,
     limit: int = 10, order: str = "descending",
 ) -> ListingWithEnds[PermissionOut]:
-    page = use.list_permissions(service, caller, checkpoint, cursor(limit, after, order))
-    shown = [PermissionOut.of(row) for row in page.rows if project_id in (None, row.grantee)]
-    return with_ends(shown, has_more=page.has_more)
+    page = use.list_permissions(service, caller, checkpoint, cursor(limit, after, order), project_id)
+    return with_ends([PermissionOut.of(row) for row in page.rows], has_more=page.has_more)
 
 
 @router.delete("/{permission_id}")
