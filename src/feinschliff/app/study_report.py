@@ -19,10 +19,10 @@ from feinschliff.core.chat import Example
 from feinschliff.core.jobs import Finished, Started, Step, TrainEvent, Validation
 from feinschliff.core.ports import Reply, Score
 from feinschliff.core.report import Answer, ArmReport, Comparison, Latency, Report, TrainingReport
-from feinschliff.core.study import Study
+from feinschliff.core.study import Goal, Study
 from feinschliff.data.files import write_text
 from feinschliff.evals import stats
-from feinschliff.evals.compare import Scored, best_arm, compare_arms, find, is_tuned, metrics, metrics_by_part
+from feinschliff.evals.compare import WHOLE, Scored, best_arm, compare_arms, find, is_tuned, metrics, metrics_by_part
 from feinschliff.evals.cost import Usage, cost
 from feinschliff.evals.facts import Facts
 from feinschliff.evals.verdict import decide
@@ -63,7 +63,7 @@ def write(
             input_tokens=tokens[a], output_tokens=usages[a].output_tokens, latency_ms=_latency(folders[a].latencies_ms() or []),
             answering_seconds=folders[a].seconds("test", len(parts.test)),
             cost=cost(study.prices, study.traffic, usages[a], usages[untuned] if untuned else None),
-            wins=_against(comparisons, a, study)[0], losses=_against(comparisons, a, study)[1],
+            wins=_against(comparisons, a, study.goal)[0], losses=_against(comparisons, a, study.goal)[1],
             worst=_worst(answers[a], study.measure.worst_answers),
         )
         for a in study.arms
@@ -156,8 +156,9 @@ def _worst(answers: Sequence[Answer], n: int) -> tuple[Answer, ...]:
     return tuple(sorted(scored, key=lambda a: a.score or 0.0)[:n])
 
 
-def _against(comparisons: Sequence[Comparison], arm: str, study: Study) -> tuple[int, int]:
-    found = find(comparisons, arm, study.goal.grader)
+def _against(comparisons: Sequence[Comparison], arm: str, goal: Goal) -> tuple[int, int]:
+    """Wins and losses among the goal's questions: those that the difference beside them is of."""
+    found = find(comparisons, arm, goal.grader, goal.part or WHOLE)
     return (found.wins, found.losses) if found else (0, 0)
 
 

@@ -63,7 +63,7 @@ class ArmReport(Wire):
     latency_ms: Latency
     answering_seconds: float  # the whole held-out set, batched
     cost: Cost
-    wins: int  # against the best untuned arm, by the goal's grader
+    wins: int  # against the best untuned arm, by the goal's grader on the goal's part
     losses: int
     worst: tuple[Answer, ...]
 

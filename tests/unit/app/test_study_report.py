@@ -5,6 +5,7 @@ from feinschliff.core.jobs import Finished, Started, Step, Validation
 from feinschliff.core.ports import GraderFailure, Score
 from feinschliff.core.report import Answer, Latency
 from feinschliff.core.study import Data, Goal, GraderSpec, Study
+from feinschliff.evals.compare import Scored, compare_arms
 
 STUDY = Study(
     name="s", task="t", why="w", arms=("base",), data=Data(files=("d",)), graders=(GraderSpec(name="intent", type="label"),),
@@ -65,3 +66,12 @@ def test_worst_are_the_lowest_scores_and_no_right_ones():
 def test_latency_of_nothing_is_none():
     assert study_report._latency([]) == Latency(p50=None, p95=None, n=0)
     assert study_report._latency([1.0, 3.0]).p50 == 2.0
+
+
+def test_wins_and_losses_are_of_the_goals_part():
+    right = {"base": "0011 0011", "tuned": "1110 1001"}  # two parts of four questions
+    graded = {arm: {"intent": [Score(float(c)) for c in marks.replace(" ", "")]} for arm, marks in right.items()}
+    comparisons = compare_arms(Scored(graded, ["ordinary"] * 4 + ["odd"] * 4, draws=50), "base")
+    of = {part: study_report._against(comparisons, "tuned", Goal(grader="intent", at_least=0.5, part=part)) for part in (None, "ordinary", "odd")}
+    assert of == {None: (3, 2), "ordinary": (2, 1), "odd": (1, 1)}
+    assert study_report._against(comparisons, "base", Goal(grader="intent", at_least=0.5)) == (0, 0)

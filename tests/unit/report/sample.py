@@ -15,7 +15,7 @@ from feinschliff.core.report import (
     TrainingReport,
 )
 from feinschliff.core.study import Data, Goal, GraderSpec, Prices, Prompt, Retrieval, Study, Traffic
-from feinschliff.evals.compare import WHOLE, Scored, best_arm, compare_arms, find, metrics, metrics_by_part
+from feinschliff.evals.compare import Scored, best_arm, compare_arms, find, metrics, metrics_by_part
 from feinschliff.evals.cost import Usage, cost
 from feinschliff.evals.facts import Facts
 from feinschliff.evals.learning import Size, learning_curve
@@ -90,7 +90,7 @@ def answers(arm: str, graded: dict[str, list[Score | GraderFailure]]) -> list[An
 
 def arm_report(name: str, scored: Scored, best: str, found: list[Answer], tokens: dict[str, Usage]) -> ArmReport:
     plan, (_, _, n_in, n_out, ms) = study(), ARMS[name]
-    against = find(compare_arms(scored, best), name, "execution", WHOLE)
+    against = find(compare_arms(scored, best), name, "execution", "ordinary")
     return ArmReport(
         name=name, metrics=metrics(scored, name), parts=metrics_by_part(scored, name), input_tokens=n_in, output_tokens=n_out,
         latency_ms=Latency(p50=ms, p95=ms * 1.4, n=8), answering_seconds=N * ms / 9000,

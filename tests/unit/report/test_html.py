@@ -7,6 +7,7 @@ import pytest
 from sample import with_trainings
 
 from feinschliff.core.report import Report
+from feinschliff.evals.compare import find
 from feinschliff.report.html import coded, page, write_html
 
 VOID = {"meta", "input", "br", "img", "link", "hr"}
@@ -95,9 +96,12 @@ def test_ids_are_unique_and_charts_have_a_text(parsed):
 
 def test_wins_and_losses_match_the_report(parsed, report):
     outcomes = [attributes["data-outcome"] for _, attributes in parsed.seen if "data-outcome" in attributes]
-    assert outcomes.count("win") == sum(a.wins for a in report.arms)
-    assert outcomes.count("loss") == sum(a.losses for a in report.arms)
     assert len(outcomes) == len(report.arms) * report.held_out.n
+    of_goal = {a.name: find(report.comparisons, a.name, report.goal_grader, report.goal_part) for a in report.arms}
+    assert [(a.wins, a.losses) for a in report.arms] == [(c.wins, c.losses) if c else (0, 0) for c in of_goal.values()]
+    whole = [c for a in report.arms if (c := find(report.comparisons, a.name, report.goal_grader))]
+    assert outcomes.count("win") == sum(c.wins for c in whole) > sum(a.wins for a in report.arms)  # both parts' questions are shown
+    assert outcomes.count("loss") == sum(c.losses for c in whole)
 
 
 def test_without_answers_the_worst_are_shown(report, monkeypatch):
