@@ -16,6 +16,7 @@ from feinschliff.core.finetune import NewJob
 from feinschliff.core.jobs import TRAIN_EVENT, Finished, Hyperparameters, TrainSpec
 from feinschliff.core.service import FileStatus, JobStatus, ModelName, ProjectId
 from feinschliff.data.files import write_text
+from feinschliff.providers.run_log import RunLogs
 from feinschliff.providers.training_runs import TrainingRuns
 from feinschliff.store import files as file_rows
 from feinschliff.store import jobs as rows
@@ -31,6 +32,7 @@ class Training:
     def __init__(self, service: Service, runs: TrainingRuns) -> None:
         self._service = service
         self._runs = runs
+        self._logs = RunLogs()
         self._progress = Progress(service, runs.root)
 
     def step(self) -> bool:
@@ -71,6 +73,7 @@ class Training:
             running = {job.id for job in rows.jobs_in(db, (JobStatus.RUNNING,))}
         for job_id in known - running:
             self._runs.stop(job_id)
+            self._logs.forget(self._runs.folder(job_id) / "events.jsonl")
         return bool(known - running)
 
     def _validate(self, db: Session, row: JobRow) -> bool:
@@ -135,7 +138,8 @@ class Training:
     def _follow(self, job: JobRow) -> bool:
         """Take over what the program has said, and see whether it lives."""
         alive = self._runs.alive(job.id)  # asked before reading, so that nothing written before the end is missed
-        lines = _lines_after(self._runs.folder(job.id) / "events.jsonl", job.n_seen)
+        log = self._runs.folder(job.id) / "events.jsonl"
+        lines = self._logs.after(log, job.n_seen)
         if lines:
             events = [TRAIN_EVENT.validate_json(line) for line in lines]
             # A finished run stores a file, and whoever stores one takes the blobs' lock before the database's.
@@ -155,12 +159,3 @@ class Training:
         if not self._change(job.id, JobStatus.RUNNING, restart):
             self._runs.start(job.id)
         return True
-
-
-def _lines_after(path: Path, n: int) -> list[bytes]:
-    """Whole lines after the first `n`."""
-    if not path.exists():
-        return []
-    with path.open("rb") as file:
-        lines = [line for i, line in enumerate(file) if i >= n]
-    return [line for line in lines if line.endswith(b"\n")]
