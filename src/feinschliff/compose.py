@@ -7,9 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from feinschliff.app.study_run import Backends
-from feinschliff.catalog.models import Catalog, load_catalog
-from feinschliff.catalog.prices import Prices, load_prices
-from feinschliff.catalog.regions import Regions, load_regions
+from feinschliff.catalog.market import Market, load_market
+from feinschliff.catalog.models import Catalog
 from feinschliff.core.engine import Sampling
 from feinschliff.core.ports import Embedder, Responder
 from feinschliff.core.study import Study
@@ -27,22 +26,14 @@ def settings_folder() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "feinschliff"
 
 
+def own_market() -> Market:
+    """The catalogue, regions and prices, with the user's own files on top. Raises BadStudy where one is malformed."""
+    return load_market(settings_folder())
+
+
 def own_catalog() -> Catalog:
     """The built-in models, with the user's models.toml on top where there is one. Raises BadStudy where that is malformed."""
-    own = settings_folder() / "models.toml"
-    return load_catalog(own) if own.is_file() else load_catalog()
-
-
-def own_regions() -> Regions:
-    """This machine and the regions of the user's regions.toml. Raises BadStudy where that is malformed."""
-    own = settings_folder() / "regions.toml"
-    return load_regions(own if own.is_file() else None)
-
-
-def own_prices() -> Prices:
-    """The built-in prices, with the user's prices.toml on top. Raises BadStudy where that is malformed."""
-    own = settings_folder() / "prices.toml"
-    return load_prices(own if own.is_file() else None)
+    return own_market().models
 
 
 def model_folder(name: str, note: Callable[[str], None] = lambda text: None) -> Path:

@@ -8,7 +8,7 @@ from feinschliff.app.file_check import check_next
 from feinschliff.app.janitor import expire, tidy
 from feinschliff.app.service import Service
 from feinschliff.app.training import Training
-from feinschliff.catalog.models import load_catalog
+from feinschliff.catalog.market import load_market
 from feinschliff.core.settings import Settings
 from feinschliff.providers.embedders import Embedders
 from feinschliff.providers.live import LiveModels
@@ -26,9 +26,10 @@ def open_service(settings: Settings) -> Iterator[Service]:
     database = Database(settings.url)
     try:
         migrate(database, settings.data_dir)
-        offered = Offered(settings.models, load_catalog(settings.catalogue))
+        market = load_market(settings.config, settings.catalogue)
+        offered = Offered(settings.models, market.models)
         blobs, logs = Blobs(settings.data_dir / "blobs"), settings.data_dir / "logs"
-        yield Service(settings, database, blobs, offered, LiveModels(logs), Embedders(logs))
+        yield Service(settings, database, blobs, offered, LiveModels(logs), Embedders(logs), market)
     finally:
         database.close()
 

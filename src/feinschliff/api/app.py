@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from feinschliff import __version__
 from feinschliff.api import errors, operations
-from feinschliff.api.azure import inference
+from feinschliff.api.azure import inference, model_list
+from feinschliff.api.extension import catalog
 from feinschliff.api.openai import (
     chat,
     completions,
@@ -27,7 +28,7 @@ from feinschliff.app.service import Service
 
 OPENAI = (
     files.router, uploads.router, fine_tuning.router, permissions.router, models.router, chat.router, completions.router,
-    embeddings.router,
+    embeddings.router, catalog.router,
 )
 PREFIXES = ("/v1", "/openai/v1")  # OpenAI's, and Azure's undated one
 
@@ -57,5 +58,6 @@ def create_app(service: Service) -> FastAPI:
         for router in OPENAI:
             app.include_router(router, prefix=prefix)
     app.include_router(inference.router)
+    app.include_router(model_list.router)
     app.add_middleware(Requests, metrics=RequestMetrics(app.state.registry), json_bytes=service.settings.limits.json_bytes)
     return app

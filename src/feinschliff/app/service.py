@@ -4,9 +4,11 @@ import string
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 from threading import Condition
 
+from feinschliff.catalog.market import Market, load_market
 from feinschliff.core.settings import Settings
 from feinschliff.providers.embedders import Embedders
 from feinschliff.providers.live import LiveModels
@@ -56,6 +58,7 @@ class Service:
     offered: Offered
     live: LiveModels
     embedders: Embedders
+    market: Market = field(default_factory=load_market)
     clock: Callable[[], int] = now
     work: Bell = field(default_factory=Bell)
 
@@ -63,3 +66,8 @@ class Service:
     def runs(self) -> Path:
         """Where training runs have their folders."""
         return self.settings.data_dir / "runs"
+
+
+def today(service: Service) -> date:
+    """By UTC, as every date of the catalogue."""
+    return datetime.fromtimestamp(service.clock(), UTC).date()

@@ -22,7 +22,16 @@ from feinschliff.core.report import Answer, ArmReport, Comparison, Latency, Repo
 from feinschliff.core.study import Goal, Study
 from feinschliff.data.files import write_text
 from feinschliff.evals import stats
-from feinschliff.evals.compare import WHOLE, Scored, best_arm, compare_arms, find, is_tuned, metrics, metrics_by_part
+from feinschliff.evals.compare import (
+    WHOLE,
+    Scored,
+    best_arm,
+    compare_arms,
+    find,
+    is_tuned,
+    metrics,
+    metrics_by_part,
+)
 from feinschliff.evals.cost import Usage, cost
 from feinschliff.evals.facts import Facts
 from feinschliff.evals.verdict import decide

@@ -1,6 +1,6 @@
 """Which models there are for a purpose, and a model as `catalog models --json` and the service show it."""
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Literal, assert_never
 
@@ -22,6 +22,10 @@ class Wanted:
     family: str | None = None
     task: Task | None = None
     current: bool = False  # nothing that its provider no longer tunes, unless there are weights
+
+    @property
+    def anywhere(self) -> "Wanted":
+        return replace(self, region=None)
 
 
 def matching(catalog: Catalog, wanted: Wanted, today: date) -> tuple[CatalogModel, ...]:

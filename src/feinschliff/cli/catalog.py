@@ -12,12 +12,12 @@ from feinschliff.catalog.fit import Fit, Work, fit
 from feinschliff.catalog.machine import this_machine
 from feinschliff.catalog.models import CatalogModel
 from feinschliff.catalog.offers import check_fit, check_offered, offered
-from feinschliff.catalog.query import ModelView, Wanted, matching, places, plain, tunable, view
+from feinschliff.catalog.query import ModelView, Wanted, view
 from feinschliff.catalog.region_views import RegionView, hardware_of, region_view
 from feinschliff.catalog.regions import Regions
 from feinschliff.catalog.retirements import Retirement, retirements
 from feinschliff.cli import catalog_tables
-from feinschliff.compose import own_catalog, own_prices, own_regions
+from feinschliff.compose import own_market
 from feinschliff.core.errors import NotOffered
 from feinschliff.core.jobs import Full, Lora, Method
 
@@ -47,17 +47,9 @@ def models(
     as_json: AsJson = False,
 ) -> None:
     """List the catalogue's models. The built-in list can be added to and overridden by models.toml in the settings folder."""
-    today, catalog, known = _today(), own_catalog(), own_regions()
-    configured = known.regions.get(region) if region else None
-    if region and configured is None and plain(region) not in places(catalog):
-        known.find(region, catalog)
-    wanted = Wanted(region=None if configured else region, family=family, task=task, current=current)
-    found = matching(catalog, wanted, today)
-    if configured:
-        found = tuple(m for m in found if offered(m, configured))
-    if fits_this_machine:
-        here = this_machine(measured=False)
-        found = tuple(m for m in found if tunable(m) and m.sources and fit(m, Lora(), "auto", Work(), here).verdict in ("fits", "fits_recomputed"))
+    today = _today()
+    here = this_machine(measured=False) if fits_this_machine else None
+    found = own_market().listed(Wanted(region=region, family=family, task=task, current=current), today, here)
     if as_json:
         _print(VIEWS.dump_json(tuple(view(m, today) for m in found), indent=2))
     else:
@@ -67,8 +59,8 @@ def models(
 @app.command()
 def regions(as_json: AsJson = False) -> None:
     """List the regions configured here: this machine, and those of regions.toml in the settings folder."""
-    catalog, found = own_catalog(), own_regions()
-    views = tuple(region_view(name, region, catalog, _today()) for name, region in found.regions.items())
+    market = own_market()
+    views = tuple(region_view(name, region, market.models, _today()) for name, region in market.regions.regions.items())
     if as_json:
         _print(REGION_VIEWS.dump_json(views, indent=2))
     else:
@@ -88,7 +80,8 @@ def fit_(
     as_json: AsJson = False,
 ) -> None:
     """Say whether a job fits before it starts: memory and time, and where it does not, the nearest thing that does."""
-    catalog, known = own_catalog(), own_regions()
+    market = own_market()
+    catalog, known = market.models, market.regions
     name, place = known.find(region, catalog)
     chosen = _offered_there(catalog.find(model), name, known, catalog.models)
     by: Method = Full() if method == "full" else Lora(rank=rank)
@@ -114,7 +107,8 @@ def retirements_(
 ) -> None:
     """List tuned models that die with their base: until when, which study to run again on what, and for how much."""
     tuned = tuned_models(folders or [Path("out")])
-    found = retirements(tuned, own_catalog(), own_prices(), _today())
+    market = own_market()
+    found = retirements(tuned, market.models, market.prices, _today())
     if as_json:
         _print(RETIREMENTS.dump_json(found, indent=2))
     else:

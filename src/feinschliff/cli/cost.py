@@ -16,7 +16,7 @@ from feinschliff.catalog.fit import Fit, Work, fit
 from feinschliff.catalog.machine import this_machine
 from feinschliff.catalog.models import CatalogModel
 from feinschliff.cli.catalog_tables import duration
-from feinschliff.compose import model_folder, own_catalog, own_prices
+from feinschliff.compose import model_folder, own_catalog, own_market
 from feinschliff.core.errors import ModelUnavailable
 from feinschliff.core.report import Report
 from feinschliff.core.study import Study
@@ -44,9 +44,9 @@ def cost(
     layout = Layout((out or Path("out") / study.name).resolve())
     hosted = own_catalog().find(model, provider) if model else None
     if hosted is not None and hosted.provider != "local":
-        rates = hosted_rates(own_prices().needed(hosted))
+        rates = hosted_rates(own_market().prices.needed(hosted))
     else:
-        rates = own_rates(model or study.model.base, study.prices, own_prices())
+        rates = own_rates(model or study.model.base, study.prices, own_market().prices)
     report_file = layout.out / "report.json"
     if report_file.is_file() and not before:
         report = Report.model_validate_json(report_file.read_text(encoding="utf-8"))

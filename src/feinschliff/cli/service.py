@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from feinschliff.compose import settings_folder
 from feinschliff.core.errors import FeinschliffError, MissingExtra
 from feinschliff.core.service import Scope
 from feinschliff.core.settings import Settings
@@ -51,7 +52,7 @@ def serve(
     """Serve the fine-tuning API: point your client's base URL here. The first start prints an admin key."""
     settings = Settings(
         data_dir=data_dir.resolve(), host=host, port=port, database_url=database, admin_key=admin_key,
-        models=_folders(model or []), catalogue=catalogue, organization=organization,
+        models=_folders(model or []), config=settings_folder(), catalogue=catalogue, organization=organization,
     )  # fmt: skip
     with _opened(settings) as service:
         from feinschliff.api.server import is_loopback, listen, run_server

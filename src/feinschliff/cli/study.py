@@ -19,7 +19,7 @@ from feinschliff.app.study_run import run as run_study
 from feinschliff.catalog.models import HERE
 from feinschliff.catalog.offers import check_residency
 from feinschliff.cli.progress import TerminalObserver
-from feinschliff.compose import own_regions, study_backends
+from feinschliff.compose import own_market, study_backends
 from feinschliff.core.errors import BadStudy
 from feinschliff.core.study import Study
 from feinschliff.report import terminal
@@ -45,7 +45,7 @@ def run(
 ) -> None:
     """Measure every arm on one held-out set, train, and end with a verdict. Run it again to go on after a stop."""
     study = _chosen(load_study(study_file), test, arms)
-    check_residency(study.data.stays_in, HERE, own_regions().regions[HERE])
+    check_residency(study.data.stays_in, HERE, own_market().regions.regions[HERE])
     base = study_file.resolve().parent
     folder = (out or Path("out") / study.name).resolve()
     console = Console(stderr=as_json)

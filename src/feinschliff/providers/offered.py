@@ -3,7 +3,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from feinschliff.catalog.models import Catalog
+from feinschliff.catalog.folder import describe
+from feinschliff.catalog.models import Catalog, CatalogModel
 from feinschliff.catalog.query import tunable
 from feinschliff.core.errors import ModelUnavailable
 from feinschliff.core.service import ModelName
@@ -34,6 +35,12 @@ class Offered:
         if found not in there:
             raise ModelUnavailable(f"The model '{name}' does not exist here.", hint=f"Models: {', '.join(there) or 'none'}.")
         return found
+
+    def described(self, name: ModelName) -> CatalogModel:
+        """What is known of a model on offer: the catalogue's entry, or what a folder says of itself."""
+        if name in self.folders:
+            return describe(name, self.folders[name])
+        return self.catalog.find(name)
 
     def folder(self, name: ModelName) -> Path:
         """Where its weights are; brought first if need be, which may take minutes. Raises ModelUnavailable."""

@@ -1,0 +1,1 @@
+"""What the hosted services have no path for."""
