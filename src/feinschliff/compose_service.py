@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from feinschliff.app.background import Background
+from feinschliff.app.deployments import remove_overdue
 from feinschliff.app.file_check import check_next
 from feinschliff.app.janitor import expire, tidy
 from feinschliff.app.service import Service
@@ -40,7 +41,13 @@ def working(service: Service) -> Iterator[None]:
     tidy(service)
     training = Training(service, TrainingRuns(service.runs))
     background = Background(
-        service, {"file check": partial(check_next, service), "janitor": partial(expire, service), "jobs": training.step}
+        service,
+        {
+            "file check": partial(check_next, service),
+            "janitor": partial(expire, service),
+            "deployments": partial(remove_overdue, service),
+            "jobs": training.step,
+        },
     )
     background.start()
     try:

@@ -5,6 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from feinschliff.app.deployments import model_of
 from feinschliff.app.service import Service
 from feinschliff.core.errors import ModelUnavailable
 from feinschliff.core.live import Completed, Ended, FinishReason, Piece, ScoredToken, Submit
@@ -34,7 +35,8 @@ class Choice:
 
 
 def answering(service: Service, caller: Caller, name: str) -> Answering:
-    """Raises NotFound. Weights that are not there yet are brought, which may take minutes."""
+    """Raises NotFound. `name` is a deployment's or a model's. Weights that are not there yet are brought, which may take minutes."""
+    name = model_of(service, caller, name)
     with service.database.read() as db:
         row = jobs.find_model(db, caller.project, name)
     try:
@@ -82,10 +84,10 @@ async def all_whole(service: Service, model: Answering, requests: Sequence[Submi
     return [task.result() for task in tasks]
 
 
-def embed(service: Service, name: str, texts: Sequence[str]) -> tuple[list[tuple[float, ...]], int]:
+def embed(service: Service, caller: Caller, name: str, texts: Sequence[str]) -> tuple[list[tuple[float, ...]], int]:
     """Vectors of an embedding model, and the number of tokens. Raises NotFound."""
     try:
-        folder = service.offered.embedder(name)
+        folder = service.offered.embedder(model_of(service, caller, name))
     except ModelUnavailable as error:
         raise no_model(error) from None
     return service.embedders(folder, texts)

@@ -59,6 +59,13 @@ class JobStatus(StrEnum):
         return self in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
+class Tier(StrEnum):
+    """How long a deployment lives: Azure's standard ones go when nobody calls them, its developer ones after a day."""
+
+    STANDARD = "standard"
+    DEVELOPER = "developer"
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who makes a request. Everything that is stored belongs to a project, and no project sees another's."""

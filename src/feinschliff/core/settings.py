@@ -6,6 +6,7 @@ from pydantic import Field
 from feinschliff.core.chat import Wire
 
 MEBI = 1 << 20
+DAY_S = 24 * 3600
 
 
 class Limits(Wire):
@@ -19,6 +20,8 @@ class Limits(Wire):
     requests_per_minute: int = Field(3000, ge=1)  # of one key
     running_jobs: int = Field(1, ge=1)  # trained at the same time
     waiting_jobs: int = Field(100, ge=1)  # of one project, not yet finished
+    standard_idle_s: int = Field(15 * DAY_S, ge=1)  # a tuned model's deployment that nobody calls for so long is deleted
+    developer_lives_s: int = Field(DAY_S, ge=1)  # a deployment of the developer tier is deleted after so long
 
 
 class Settings(Wire):

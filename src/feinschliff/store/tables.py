@@ -174,6 +174,25 @@ class ModelRow(Base):
     created_at: Mapped[Time]
 
 
+class DeploymentRow(Listed):
+    """A name under which a model answers. `sku`, `version` and `tags` are what the client stated, and mean nothing here."""
+
+    __tablename__ = "deployments"
+    project_id: Mapped[Project]
+    name: Mapped[str] = mapped_column(String(64))
+    model: Mapped[str] = mapped_column(String(400), index=True)
+    tier: Mapped[str] = mapped_column(String(16))
+    sku: Mapped[str] = mapped_column(String(64))
+    capacity: Mapped[int]
+    version: Mapped[str] = mapped_column(String(64))
+    tags: Mapped[dict[str, Any]]
+    created_at: Mapped[Time]
+    updated_at: Mapped[Time]
+    called_at: Mapped[Maybe]  # about: see `app.deployments`
+
+    __table_args__ = (UniqueConstraint("project_id", "name"),)
+
+
 class RepeatRow(Base):
     """A request that was made with an Idempotency-Key, and what it made."""
 

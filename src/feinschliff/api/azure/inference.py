@@ -1,4 +1,4 @@
-"""/openai/deployments/{deployment}/…: the deployment's name is the model's; the body need not say it again."""
+"""/openai/deployments/{deployment}/…: the deployment of that name answers, or the model of that name where there is none."""
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
@@ -8,6 +8,11 @@ from starlette.concurrency import run_in_threadpool
 
 from feinschliff.api.access import Reader, ServiceOf
 from feinschliff.api.openai import chat, completions, embeddings
+from feinschliff.app.deployments import model_of
+from feinschliff.app.models import get_model
+from feinschliff.app.service import Service
+from feinschliff.core.service import Caller
+from feinschliff.core.service_errors import NotFound
 
 router = APIRouter(prefix="/openai/deployments/{deployment}", tags=["azure"])
 Asked = TypeVar("Asked", bound=BaseModel)
@@ -18,26 +23,41 @@ VERSION = Query(alias="api-version", description="Any; Azure's clients always se
 async def chat_completions(
     deployment: str, body: dict[str, Any], request: Request, service: ServiceOf, caller: Reader, version: str = VERSION
 ) -> Response | chat.ChatOut:
-    return await chat.chat(_asked(chat.ChatIn, body, deployment), request, service, caller)
+    model = await run_in_threadpool(_meant, service, caller, deployment)
+    return await chat.chat(_asked(chat.ChatIn, body, model), request, service, caller)
 
 
 @router.post("/completions", response_model=completions.CompletionOut)
 async def text_completions(
     deployment: str, body: dict[str, Any], request: Request, service: ServiceOf, caller: Reader, version: str = VERSION
 ) -> Response | completions.CompletionOut:
-    return await completions.complete(_asked(completions.CompletionIn, body, deployment), request, service, caller)
+    model = await run_in_threadpool(_meant, service, caller, deployment)
+    return await completions.complete(_asked(completions.CompletionIn, body, model), request, service, caller)
 
 
 @router.post("/embeddings")
-async def text_embeddings(
+def text_embeddings(
     deployment: str, body: dict[str, Any], service: ServiceOf, caller: Reader, version: str = VERSION
 ) -> embeddings.EmbeddingsOut:
-    asked = _asked(embeddings.EmbeddingIn, body, deployment)
-    return await run_in_threadpool(embeddings.create_embeddings, asked, service, caller)
+    model = _meant(service, caller, deployment)
+    return embeddings.create_embeddings(_asked(embeddings.EmbeddingIn, body, model), service, caller)
 
 
-def _asked(kind: type[Asked], body: dict[str, Any], deployment: str) -> Asked:
+def _meant(service: Service, caller: Caller, deployment: str) -> str:
+    """The model behind it, which answers name, as Azure's do. Raises NotFound."""
+    model = model_of(service, caller, deployment)
     try:
-        return kind.model_validate({**body, "model": deployment})
+        get_model(service, caller, model)
+    except NotFound as error:
+        raise NotFound(
+            f"The API deployment {deployment!r} does not exist, and no model of that name.", code="DeploymentNotFound",
+            hint=f"Deploy a model under this name. {error.hint}".strip(),
+        ) from None  # fmt: skip
+    return model
+
+
+def _asked(kind: type[Asked], body: dict[str, Any], model: str) -> Asked:
+    try:
+        return kind.model_validate({**body, "model": model})
     except ValidationError as error:
         raise RequestValidationError([{**e, "loc": ("body", *e["loc"])} for e in error.errors()]) from None

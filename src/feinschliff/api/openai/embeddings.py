@@ -47,7 +47,7 @@ def create_embeddings(body: EmbeddingIn, service: ServiceOf, caller: Reader) -> 
     if body.dimensions is not None:
         raise RequestError("Vectors have the model's own number of dimensions.", param="dimensions", hint="Leave it out.")
     texts = [body.input] if isinstance(body.input, str) else body.input
-    vectors, n_tokens = embed(service, body.model, texts)
+    vectors, n_tokens = embed(service, caller, body.model, texts)
     shown = [
         EmbeddingOut(index=i, embedding=_packed(v) if body.encoding_format == "base64" else list(v)) for i, v in enumerate(vectors)
     ]
