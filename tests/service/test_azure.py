@@ -1,5 +1,17 @@
 """Azure's dialect through Azure's own clients: a real server, a real engine."""
+import time
+
 import pytest
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
+from azure.mgmt.cognitiveservices import CognitiveServicesManagementClient
+from azure.mgmt.cognitiveservices.models import (
+    Deployment,
+    DeploymentModel,
+    DeploymentProperties,
+    PatchResourceTagsAndSku,
+    Sku,
+)
 from openai import AzureOpenAI, NotFoundError
 from running import ADMIN_KEY
 from test_inference import ASK, chat
@@ -11,6 +23,19 @@ LEARNT = {"n_epochs": 40, "batch_size": 4, "learning_rate_multiplier": 5}  # eno
 @pytest.fixture(scope="module")
 def azure(server):
     with AzureOpenAI(azure_endpoint=server.url, api_key=ADMIN_KEY, api_version="2024-10-21", max_retries=0) as client:
+        yield client
+
+
+class OurKey:
+    """What azure-identity's credentials are for Azure: the token is our API key."""
+
+    def get_token(self, *scopes, **options):
+        return AccessToken(ADMIN_KEY, int(time.time()) + 3600)
+
+
+@pytest.fixture(scope="module")
+def management(server):
+    with CognitiveServicesManagementClient(OurKey(), "sub", base_url=server.url, polling_interval=0.1) as client:
         yield client
 
 
@@ -37,3 +62,28 @@ def test_a_deployment_answers_by_its_name_in_every_dialect(server, client, azure
         chat(azure, model="mine")
     assert gone.value.code == "DeploymentNotFound"
     assert chat(azure, model=tuned).choices[0].message.content == by_azure.choices[0].message.content
+
+
+def test_azures_management_client_deploys_lists_and_deletes(management, azure, tuned):
+    account = {"resource_group_name": "group", "account_name": "account", "enforce_https": False}  # no certificate in a test
+    wanted = Deployment(
+        sku=Sku(name="DeveloperTier", capacity=10), properties=DeploymentProperties(model=DeploymentModel(format="OpenAI", name=tuned, version="1"))
+    )
+    deployments = management.deployments
+    made = deployments.begin_create_or_update(deployment_name="managed", deployment=wanted, **account).result()
+    assert (made.properties.provisioning_state, made.properties.model.name, made.sku.capacity) == ("Succeeded", tuned, 10)
+    assert chat(azure, model="managed").model == tuned
+    patch = PatchResourceTagsAndSku(tags={"k": "v"})
+    assert deployments.begin_update(deployment_name="managed", deployment=patch, **account).result().tags == {"k": "v"}
+    assert deployments.get(deployment_name="managed", **account).id.endswith("/accounts/account/deployments/managed")
+    assert [d.name for d in deployments.list(**account)] == ["managed"]
+    models = {m.name: m for m in management.accounts.list_models(**account)}
+    assert models[tuned].base_model.name == "tiny"
+    assert "fineTune" in models["tiny"].capabilities
+    assert any(m.model.name == "gpt-4o" for m in management.models.list("northcentralus", enforce_https=False))
+    taken = {"deployment_name": "smollm2-135m-instruct", "deployment": wanted}
+    with pytest.raises(ResourceExistsError, match="is the name of a model"):
+        deployments.begin_create_or_update(**taken, **account)
+    deployments.begin_delete(deployment_name="managed", **account).result()
+    with pytest.raises(ResourceNotFoundError, match="no deployment 'managed'"):
+        deployments.get(deployment_name="managed", **account)

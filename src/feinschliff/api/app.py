@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from feinschliff import __version__
 from feinschliff.api import errors, operations
-from feinschliff.api.azure import inference, model_list
+from feinschliff.api.azure import inference, management, model_list
 from feinschliff.api.extension import catalog, deployments
 from feinschliff.api.openai import (
     chat,
@@ -30,6 +30,7 @@ OPENAI = (
     files.router, uploads.router, fine_tuning.router, permissions.router, models.router, chat.router, completions.router,
     embeddings.router, deployments.router, catalog.router,
 )
+AZURE = (inference.router, management.router, model_list.router)
 PREFIXES = ("/v1", "/openai/v1")  # OpenAI's, and Azure's undated one
 
 
@@ -57,7 +58,7 @@ def create_app(service: Service) -> FastAPI:
     for prefix in PREFIXES:
         for router in OPENAI:
             app.include_router(router, prefix=prefix)
-    app.include_router(inference.router)
-    app.include_router(model_list.router)
+    for router in AZURE:
+        app.include_router(router)
     app.add_middleware(Requests, metrics=RequestMetrics(app.state.registry), json_bytes=service.settings.limits.json_bytes)
     return app

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
+from feinschliff.api.azure.errors import azure_body
 from feinschliff.core.errors import FeinschliffError, Overloaded
 from feinschliff.core.service_errors import (
     Forbidden,
@@ -29,34 +30,34 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(FeinschliffError)
     async def _ours(request: Request, error: FeinschliffError) -> JSONResponse:
-        return answer(error)
+        return answer(error, request.url.path)
 
     @app.exception_handler(RequestValidationError)
     async def _malformed(request: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(_first_problem(error))
+        return answer(_first_problem(error), request.url.path)
 
     @app.exception_handler(HTTPException)
     async def _routing(request: Request, error: HTTPException) -> JSONResponse:
         message = f"Invalid URL ({request.method} {request.url.path})" if error.status_code in (404, 405) else str(error.detail)
-        return _body(error.status_code, message, "invalid_request_error", None, None, error.headers or {})
+        return _body(error.status_code, message, "invalid_request_error", None, None, error.headers or {}, request.url.path)
 
     @app.exception_handler(OperationalError)
     async def _database(request: Request, error: OperationalError) -> JSONResponse:
         log.warning("database: %s", error.orig)
-        return answer(BUSY)
+        return answer(BUSY, request.url.path)
 
 
-def answer(error: FeinschliffError) -> JSONResponse:
-    """OpenAI's error body. The hint follows the message: clients show nothing else."""
+def answer(error: FeinschliffError, path: str) -> JSONResponse:
+    """OpenAI's error body, or Azure's on its paths. The hint follows the message: clients show nothing else."""
     param = error.param if isinstance(error, RequestError) else None
     code = (error.stated_code if isinstance(error, RequestError) else None) or error.code
     message = f"{error.message} {error.hint}".strip()
-    return _body(error.status, message, _type_of(error), param, code, _headers(error))
+    return _body(error.status, message, _type_of(error), param, code, _headers(error), path)
 
 
-def internal() -> JSONResponse:
+def internal(path: str) -> JSONResponse:
     """For what nobody foresaw; the log has the rest."""
-    return _body(500, "The server had an error while processing your request.", "server_error", None, "internal_error", {})
+    return _body(500, "The server had an error while processing your request.", "server_error", None, "internal_error", {}, path)
 
 
 def _type_of(error: FeinschliffError) -> str:
@@ -87,9 +88,9 @@ def _headers(error: FeinschliffError) -> dict[str, str]:
 
 
 def _body(
-    status: int, message: str, kind: str, param: str | None, code: str | None, headers: Mapping[str, str]
+    status: int, message: str, kind: str, param: str | None, code: str | None, headers: Mapping[str, str], path: str
 ) -> JSONResponse:
-    error = {"message": message, "type": kind, "param": param, "code": code}
+    error = azure_body(path, status, message, param, code) or {"message": message, "type": kind, "param": param, "code": code}
     return JSONResponse({"error": error}, status_code=status, headers=dict(headers))
 
 

@@ -46,10 +46,10 @@ class Requests:
         try:
             await self._app(scope, bounded, seen.send)
         except TooLarge as error:
-            await seen.instead(answer(error), receive)
+            await seen.instead(answer(error, scope["path"]), receive)
         except Exception:  # the boundary of a request
             log.exception("unforeseen", extra={"request_id": seen.request_id})
-            await seen.instead(internal(), receive)
+            await seen.instead(internal(scope["path"]), receive)
         finally:
             self._told(scope, seen)
 

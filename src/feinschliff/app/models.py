@@ -26,8 +26,13 @@ class ListedModel:
 def list_models(service: Service, caller: Caller) -> Sequence[ListedModel]:
     """Base models first, then the project's own, oldest first."""
     bases = [ListedModel(name, 0, "feinschliff") for name in service.offered.all()]
+    return [*bases, *(_listed(service, row) for row in tuned_models(service, caller))]
+
+
+def tuned_models(service: Service, caller: Caller) -> Sequence[ModelRow]:
+    """The project's own, and checkpoints granted to it; oldest first."""
     with service.database.read() as db:
-        return [*bases, *(_listed(service, row) for row in jobs.list_models(db, caller.project))]
+        return jobs.list_models(db, caller.project)
 
 
 def get_model(service: Service, caller: Caller, name: str) -> ListedModel:

@@ -32,6 +32,24 @@ class Deprecation(_Camel):
     inference: str | None = None
 
 
+class ModelReference(_Camel):
+    format: Literal["OpenAI"] = "OpenAI"
+    name: str
+    version: str = "1"
+
+
+class Capacity(_Camel):
+    default: int
+    maximum: int
+
+
+class ModelSku(_Camel):
+    """A way in which a model can be deployed."""
+
+    name: str
+    capacity: Capacity
+
+
 class ManagedModel(_Camel):
     """The `model` of an entry. Capabilities are texts there, and only those that a model has are listed."""
 
@@ -41,6 +59,9 @@ class ManagedModel(_Camel):
     lifecycle_status: LifecycleStatus
     deprecation: Deprecation
     capabilities: dict[str, str]
+    base_model: ModelReference | None = None  # of a tuned one
+    skus: tuple[ModelSku, ...] | None = None  # None: not known
+    max_capacity: int | None = None
 
 
 class ManagedEntry(_Camel):

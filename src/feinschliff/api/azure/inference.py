@@ -1,12 +1,13 @@
 """/openai/deployments/{deployment}/…: the deployment of that name answers, or the model of that name where there is none."""
 from typing import Any, TypeVar
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from feinschliff.api.access import Reader, ServiceOf
+from feinschliff.api.azure.version import VERSIONED
 from feinschliff.api.openai import chat, completions, embeddings
 from feinschliff.app.deployments import model_of
 from feinschliff.app.models import get_model
@@ -14,14 +15,13 @@ from feinschliff.app.service import Service
 from feinschliff.core.service import Caller
 from feinschliff.core.service_errors import NotFound
 
-router = APIRouter(prefix="/openai/deployments/{deployment}", tags=["azure"])
+router = APIRouter(prefix="/openai/deployments/{deployment}", tags=["azure"], dependencies=[VERSIONED])
 Asked = TypeVar("Asked", bound=BaseModel)
-VERSION = Query(alias="api-version", description="Any; Azure's clients always send one.")
 
 
 @router.post("/chat/completions", response_model=chat.ChatOut)
 async def chat_completions(
-    deployment: str, body: dict[str, Any], request: Request, service: ServiceOf, caller: Reader, version: str = VERSION
+    deployment: str, body: dict[str, Any], request: Request, service: ServiceOf, caller: Reader
 ) -> Response | chat.ChatOut:
     model = await run_in_threadpool(_meant, service, caller, deployment)
     return await chat.chat(_asked(chat.ChatIn, body, model), request, service, caller)
@@ -29,7 +29,7 @@ async def chat_completions(
 
 @router.post("/completions", response_model=completions.CompletionOut)
 async def text_completions(
-    deployment: str, body: dict[str, Any], request: Request, service: ServiceOf, caller: Reader, version: str = VERSION
+    deployment: str, body: dict[str, Any], request: Request, service: ServiceOf, caller: Reader
 ) -> Response | completions.CompletionOut:
     model = await run_in_threadpool(_meant, service, caller, deployment)
     return await completions.complete(_asked(completions.CompletionIn, body, model), request, service, caller)
@@ -37,7 +37,7 @@ async def text_completions(
 
 @router.post("/embeddings")
 def text_embeddings(
-    deployment: str, body: dict[str, Any], service: ServiceOf, caller: Reader, version: str = VERSION
+    deployment: str, body: dict[str, Any], service: ServiceOf, caller: Reader
 ) -> embeddings.EmbeddingsOut:
     model = _meant(service, caller, deployment)
     return embeddings.create_embeddings(_asked(embeddings.EmbeddingIn, body, model), service, caller)

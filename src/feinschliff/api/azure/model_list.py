@@ -1,20 +1,34 @@
 """The management plane's lists of models (Microsoft.CognitiveServices: Models - List, Accounts - List Models).
 
-A location lists the catalogue's models that are tuned there, an account what this service itself offers.
+A location lists the catalogue's models that are tuned there, an account what this service itself offers and what was tuned in it.
 """
-from typing import Annotated
-
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from feinschliff.api.access import Reader, ServiceOf
+from feinschliff.api.azure.management import MOST_CAPACITY
+from feinschliff.api.azure.version import VERSIONED
 from feinschliff.api.wire import Shown
+from feinschliff.app.models import tuned_models
 from feinschliff.app.service import today
-from feinschliff.catalog.azure_form import ManagedEntry, ManagedModel, managed
+from feinschliff.catalog.azure_form import (
+    Capacity,
+    ManagedEntry,
+    ManagedModel,
+    ModelReference,
+    ModelSku,
+    managed,
+)
 from feinschliff.catalog.query import Wanted
+from feinschliff.core.service import ModelName
 
 COGNITIVE = "/providers/Microsoft.CognitiveServices"
-router = APIRouter(prefix="/subscriptions/{subscription}", tags=["azure"])
-Version = Annotated[str, Query(alias="api-version", description="Any; Azure's clients always send one.")]
+router = APIRouter(prefix="/subscriptions/{subscription}", tags=["azure"], dependencies=[VERSIONED])
+
+
+DEPLOYED = {
+    "skus": tuple(ModelSku(name=name, capacity=Capacity(default=1, maximum=MOST_CAPACITY)) for name in ("Standard", "GlobalStandard", "DeveloperTier")),
+    "max_capacity": MOST_CAPACITY,
+}  # fmt: skip
 
 
 class EntryList(Shown):
@@ -28,13 +42,20 @@ class ModelList(Shown):
 
 
 @router.get(COGNITIVE + "/locations/{location}/models", response_model_exclude_none=True)
-def list_of_location(subscription: str, location: str, service: ServiceOf, caller: Reader, version: Version) -> EntryList:
+def list_of_location(subscription: str, location: str, service: ServiceOf, caller: Reader) -> EntryList:
     """404 for a location where nothing is tuned and which nobody has configured."""
     day = today(service)
     return EntryList(value=[managed(m, day) for m in service.market.listed(Wanted(region=location), day)])
 
 
 @router.get("/resourceGroups/{group}" + COGNITIVE + "/accounts/{account}/models", response_model_exclude_none=True)
-def list_of_account(subscription: str, group: str, account: str, service: ServiceOf, caller: Reader, version: Version) -> ModelList:
+def list_of_account(subscription: str, group: str, account: str, service: ServiceOf, caller: Reader) -> ModelList:
+    """Base models first, then the project's tuned ones and their checkpoints."""
     day = today(service)
-    return ModelList(value=[managed(service.offered.described(name), day).model for name in service.offered.all()])
+    bases = {name: managed(service.offered.described(name), day).model.model_copy(update=DEPLOYED) for name in service.offered.all()}
+    tuned = [
+        bases[ModelName(row.base)].model_copy(update={"name": row.name, "version": "1", "base_model": ModelReference(name=row.base)})
+        for row in tuned_models(service, caller)
+        if row.base in bases
+    ]
+    return ModelList(value=[*bases.values(), *tuned])
