@@ -17,9 +17,9 @@ def azure_body(path: str, status: int, message: str, param: str | None, code: st
     Azure's own codes are few, by status; ours stands inside. A code that begins with a capital is Azure's already.
     """
     own = code if code is not None and code[:1].isupper() else None
-    about = {"message": message, "target": param, "details": []}
+    about: dict[str, object] = {"message": message, "target": param, "details": []}
     if path.startswith("/subscriptions/"):
-        inside = [] if code is None else [{"type": "feinschliff", "info": {"code": code}}]
+        inside: list[object] = [] if code is None else [{"type": "feinschliff", "info": {"code": code}}]
         return {"code": own or MANAGED.get(status, "InvalidRequestContent"), **about, "additionalInfo": inside}
     if path.startswith("/openai/") and not path.startswith(("/openai/v1/", "/openai/deployments/")):
         said = own or (code if code in ("invalidPayload", "fileImportFailed") else None)
