@@ -1,13 +1,14 @@
 """The service's web application in this process, without a port and without background work: for variants of requests."""
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from starlette.testclient import TestClient
 
 from feinschliff.api.app import create_app
 from feinschliff.app.keys import first_key
-from feinschliff.app.service import Service
+from feinschliff.app.service import Service, now
 from feinschliff.compose_service import open_service
 from feinschliff.core.settings import Settings
 
@@ -15,9 +16,10 @@ ADMIN_KEY = "an-admin-key-for-tests-only"
 
 
 @contextmanager
-def application(folder: Path, **settings) -> Iterator[tuple[Service, TestClient]]:
+def application(folder: Path, *, clock: Callable[[], int] = now, **settings) -> Iterator[tuple[Service, TestClient]]:
     """The service and a client with an admin key; `settings` are those of `core.settings.Settings`."""
-    with open_service(Settings(data_dir=folder / "data", admin_key=ADMIN_KEY, **settings)) as service:
+    with open_service(Settings(data_dir=folder / "data", admin_key=ADMIN_KEY, **settings)) as opened:
+        service = replace(opened, clock=clock)
         first_key(service)
         with TestClient(create_app(service), headers={"authorization": f"Bearer {ADMIN_KEY}"}) as client:
             yield service, client

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from feinschliff.app.service import Service
+from feinschliff.catalog.workload import FileSizes
 from feinschliff.compute import process
 from feinschliff.core.errors import ProgramFailed
 from feinschliff.core.findings import FileCheck, FindingGroup
@@ -21,11 +22,12 @@ def check_next(service: Service) -> bool:
         waiting = files.first_unchecked(db)
     if waiting is None:
         return False
-    status, details = _judge(service, waiting.sha256)
+    status, details, sizes = _judge(service, waiting.sha256)
     with service.database.write() as db:
         row = files.find_file(db, ProjectId(waiting.project_id), waiting.id, service.clock())
         if row is not None:  # else it was deleted meanwhile
             row.status, row.status_details = status, details
+            row.sizes = None if sizes is None else sizes.model_dump()
     service.work.ring()  # jobs wait for their files
     return True
 
@@ -65,10 +67,11 @@ def _count(n: int, what: str) -> str:
     return f"{n:,} {what}{'s' * (n != 1)}"
 
 
-def _judge(service: Service, sha256: str) -> tuple[FileStatus, str | None]:
+def _judge(service: Service, sha256: str) -> tuple[FileStatus, str | None, FileSizes | None]:
     try:
         check = run_check(service, service.blobs.checked(sha256))
     except (CorruptBlob, ProgramFailed) as error:
-        return FileStatus.ERROR, f"{error.message} {error.hint}".strip()
+        return FileStatus.ERROR, f"{error.message} {error.hint}".strip(), None
     status = FileStatus.ERROR if check.n_errors else FileStatus.PROCESSED
-    return status, describe(check) if check.groups else None
+    sizes = FileSizes(n_examples=check.n_examples, characters=check.n_characters, longest=check.longest_characters)
+    return status, describe(check) if check.groups else None, sizes

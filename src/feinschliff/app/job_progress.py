@@ -9,6 +9,7 @@ from feinschliff.app.service import Service, new_id
 from feinschliff.core.finetune import NewJob
 from feinschliff.core.jobs import Checkpoint, Failed, Finished, Started, Step, TrainEvent, Validation
 from feinschliff.core.service import Caller, JobStatus, KeyId, ProjectId, Scope
+from feinschliff.store import job_usage
 from feinschliff.store import jobs as rows
 from feinschliff.store.database import Session
 from feinschliff.store.tables import CheckpointRow, JobRow, ModelRow
@@ -51,6 +52,9 @@ class Progress:
                     jobs.tell(service, db, row, _key(event), f"{event.n_too_long} examples are longer than the model reads and are left out; lines {lines}", level="warn")
             case Step():
                 row.n_deaths = 0
+                if (usage := job_usage.usage_of(db, row.id)) is not None:
+                    usage.tokens += event.logical_tokens
+                    usage.seconds += event.seconds
                 row.estimated_finish = service.clock() + int(event.eta_s)
                 message = f"Step {event.step}/{event.total_steps}: training loss={event.train_loss:.2f}"
                 jobs.tell(service, db, row, _key(event), message, data=_metrics(event))

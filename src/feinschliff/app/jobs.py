@@ -2,10 +2,10 @@
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
-from feinschliff.app import files
+from feinschliff.app import admission, files
 from feinschliff.app.service import Service, new_id
 from feinschliff.core.finetune import NewJob
 from feinschliff.core.service import Caller, FileStatus, JobStatus
@@ -13,7 +13,7 @@ from feinschliff.core.service_errors import Conflict, NotFound, RateLimited, Req
 from feinschliff.store import audit, jobs
 from feinschliff.store.database import Session
 from feinschliff.store.paging import Cursor, Page
-from feinschliff.store.tables import CheckpointRow, EventRow, JobRow, RepeatRow
+from feinschliff.store.tables import CheckpointRow, EventRow, FileRow, JobRow, JobUsageRow, RepeatRow
 
 BUSY_RETRY_S = 60
 
@@ -21,19 +21,21 @@ BUSY_RETRY_S = 60
 def create_job(service: Service, caller: Caller, new: NewJob, idempotency_key: str | None) -> JobRow:
     """Write the job down; it is carried out in the background. The same `idempotency_key` and request again: the same job.
 
-    Raises ModelUnavailable, NotFound for a file, RequestError for one that is no training file, Conflict, RateLimited.
+    Raises ModelUnavailable, NotFound for a file, RequestError for one that is no training file, Conflict, RateLimited; and
+    NotOffered, DoesNotFit, OverBudget where the job could not be carried out.
     """
-    model = service.offered.find(new.model)
+    model = admission.chosen(service, new)
     digest = hashlib.sha256(new.model_dump_json().encode()).hexdigest()
     with service.database.write() as db:
         if idempotency_key is not None and (again := _made_before(db, caller, idempotency_key, digest)) is not None:
             return again
-        for param, file_id in (("training_file", new.training_file), ("validation_file", new.validation_file)):
-            if file_id is not None:
-                _check_file(service, db, caller, file_id, param)
+        file = _training_file(service, db, caller, new.training_file, "training_file")
+        if new.validation_file is not None:
+            _training_file(service, db, caller, new.validation_file, "validation_file")
         most = service.settings.limits.waiting_jobs
         if jobs.count_open(db, caller.project) >= most:
             raise RateLimited(f"The project has {most} unfinished jobs.", hint="Wait for some, or cancel some.", retry_after_s=BUSY_RETRY_S)
+        admitted = admission.at_creation(service, db, caller.project, new, model, file)
         now = service.clock()
         row = JobRow(
             id=new_id("ftjob-"), project_id=caller.project, status=JobStatus.VALIDATING, model=model,
@@ -44,6 +46,8 @@ def create_job(service: Service, caller: Caller, new: NewJob, idempotency_key: s
         db.add(row)
         db.flush()  # its events refer to it
         tell(service, db, row, "created", f"Created fine-tuning job: {row.id}")
+        warn(service, db, row, admitted.warnings)
+        db.add(JobUsageRow(job_id=row.id, region=admitted.region, expected_tokens=admitted.tokens, expected_seconds=admitted.seconds))
         tell(service, db, row, "validating", f"Validating training file: {row.training_file}")
         if idempotency_key is not None:
             db.add(RepeatRow(project_id=caller.project, key=idempotency_key, request_sha256=digest, made=row.id, created_at=now))
@@ -115,6 +119,15 @@ def tell(
     )  # fmt: skip
 
 
+def warn(service: Service, db: Session, row: JobRow, warnings: Collection[str]) -> None:
+    """Each is told once."""
+    keys = {f"notice-{hashlib.sha256(w.encode()).hexdigest()[:16]}": w for w in warnings}
+    told = jobs.told(db, row.id, keys)
+    for key, warning in keys.items():
+        if key not in told:
+            tell(service, db, row, key, warning, level="warn")
+
+
 def end(service: Service, db: Session, row: JobRow, status: JobStatus, message: str, *, level: str = "info") -> None:
     """The job's last state and event."""
     row.status, row.finished_at, row.estimated_finish = status, service.clock(), None
@@ -149,12 +162,13 @@ def _check_open(row: JobRow) -> None:
         raise Conflict(f"The job {row.id} has ended already: it is {row.status}.", param="fine_tuning_job_id")
 
 
-def _check_file(service: Service, db: Session, caller: Caller, file_id: str, param: str) -> None:
+def _training_file(service: Service, db: Session, caller: Caller, file_id: str, param: str) -> FileRow:
     row = files.existing(service, db, caller, file_id, param=param)
     if row.purpose != "fine-tune":
         raise RequestError(f"The file {file_id} has the purpose {row.purpose!r}.", param=param, hint="Upload it with purpose='fine-tune'.")
     if row.status == FileStatus.ERROR:
         raise RequestError(f"The file {file_id} cannot be trained on. {row.status_details}", param=param, code="invalid_training_file")
+    return row
 
 
 def _made_before(db: Session, caller: Caller, key: str, digest: str) -> JobRow | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from feinschliff.app.study_cost import CostSheet, Rates, sheet
 from feinschliff.app.study_file import prompt_text
 from feinschliff.catalog.fit import Fit, Work
+from feinschliff.catalog.workload import AUTO_BATCH, auto_epochs
 from feinschliff.core.errors import BadStudy
 from feinschliff.core.study import Study, ingredients
 from feinschliff.data.curate import curate
@@ -15,7 +16,6 @@ from feinschliff.data.split import take
 from feinschliff.evals.compare import is_tuned
 
 SAMPLE = 2000  # examples that are rendered; their mean stands for all
-AUTO_EPOCHS, AUTO_BATCH = 3, 16  # what "auto" usually comes to
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def estimate(
     sizes = Sizes.of(study, base, renderer)
     extra = _Extra(study, base, renderer, sizes)
     h = study.training.hyperparameters
-    epochs = AUTO_EPOCHS if h.n_epochs == "auto" else h.n_epochs
+    epochs = auto_epochs(sizes.n_train) if h.n_epochs == "auto" else h.n_epochs
     batch = AUTO_BATCH if h.batch_size == "auto" else h.batch_size
     contexts = [extra.of(c) for c in study.training.contexts]
     mean = sizes.tokens + _mean(contexts)

@@ -7,11 +7,20 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from feinschliff.app import files, jobs
+from feinschliff.app import admission, files, jobs
 from feinschliff.app.file_check import describe, run_check
 from feinschliff.app.job_progress import Progress, owner
 from feinschliff.app.service import Service
-from feinschliff.core.errors import FeinschliffError, ProgramFailed
+from feinschliff.catalog.fit import duration
+from feinschliff.catalog.workload import Counted
+from feinschliff.core.errors import (
+    DoesNotFit,
+    FeinschliffError,
+    ModelUnavailable,
+    NotOffered,
+    OverBudget,
+    ProgramFailed,
+)
 from feinschliff.core.finetune import NewJob
 from feinschliff.core.jobs import TRAIN_EVENT, Finished, Hyperparameters, TrainSpec
 from feinschliff.core.service import FileStatus, JobStatus, ModelName, ProjectId
@@ -19,6 +28,7 @@ from feinschliff.data.files import write_text
 from feinschliff.providers.run_log import RunLogs
 from feinschliff.providers.training_runs import TrainingRuns
 from feinschliff.store import files as file_rows
+from feinschliff.store import job_usage
 from feinschliff.store import jobs as rows
 from feinschliff.store.database import Session
 from feinschliff.store.tables import JobRow
@@ -94,8 +104,8 @@ class Training:
         try:
             self._write_run(job)
         except FeinschliffError as error:
-            code, why = error.code, f"{error.message} {error.hint}".strip()
-            self._change(job.id, JobStatus.QUEUED, lambda db, row: self._progress.fail(db, row, code, why, "training_file"))
+            code, why, param = error.code, f"{error.message} {error.hint}".strip(), _at_fault(error)
+            self._change(job.id, JobStatus.QUEUED, lambda db, row: self._progress.fail(db, row, code, why, param))
             return False
 
         def started(db: Session, row: JobRow) -> bool:
@@ -103,6 +113,7 @@ class Training:
             if row.started_at is None:
                 row.started_at = self._service.clock()
                 jobs.tell(self._service, db, row, "started", "Fine-tuning job started")
+                self._forecast(db, row)
             return True
 
         return self._change(job.id, JobStatus.QUEUED, started)
@@ -113,9 +124,11 @@ class Training:
             return
         new = NewJob.model_validate(job.request)
         model = self._service.offered.folder(ModelName(job.model))
-        self._write_chats(job, job.training_file, folder / "train.jsonl", model)
+        counted = self._write_chats(job, job.training_file, folder / "train.jsonl", model)
         if job.validation_file is not None:
             self._write_chats(job, job.validation_file, folder / "valid.jsonl", model)
+        if not self._change(job.id, JobStatus.QUEUED, lambda db, row: self._admit(db, row, counted)):
+            return
         wanted = new.hyperparameters
         spec = TrainSpec(
             model=str(model.resolve()), train_files=("train.jsonl",), seed=job.seed,
@@ -126,7 +139,23 @@ class Training:
         )  # fmt: skip
         write_text(folder / "spec.json", spec.model_dump_json(indent=2))
 
-    def _write_chats(self, job: JobRow, file_id: str, target: Path, model: Path) -> None:
+    def _admit(self, db: Session, row: JobRow, counted: Counted) -> bool:
+        """Now that the tokens are known. Raises DoesNotFit, OverBudget."""
+        admitted = admission.at_start(self._service, db, row, counted)
+        usage = job_usage.usage_of(db, row.id)
+        if usage is not None:
+            usage.expected_tokens, usage.expected_seconds = admitted.tokens, admitted.seconds
+        jobs.warn(self._service, db, row, admitted.warnings)
+        return True
+
+    def _forecast(self, db: Session, row: JobRow) -> None:
+        usage = job_usage.usage_of(db, row.id)
+        if usage is not None and usage.expected_seconds >= 1:
+            row.estimated_finish = self._service.clock() + int(usage.expected_seconds)
+            about = duration(usage.expected_seconds)
+            jobs.tell(self._service, db, row, "forecast", f"{usage.expected_tokens:,} tokens over all epochs; about {about}")
+
+    def _write_chats(self, job: JobRow, file_id: str, target: Path, model: Path) -> Counted:
         """Raises NotFound, CorruptBlob, ProgramFailed."""
         service = self._service
         file = files.get_file(service, owner(job), file_id)
@@ -134,6 +163,7 @@ class Training:
         check = run_check(service, service.blobs.checked(file.sha256), model, target)
         if check.n_errors:
             raise ProgramFailed(describe(check), hint="Correct the file and upload it again.")
+        return Counted(n_examples=check.n_examples, tokens=check.n_tokens or 0, trained=check.n_trained or 0, longest=check.longest or 0)
 
     def _follow(self, job: JobRow) -> bool:
         """Take over what the program has said, and see whether it lives."""
@@ -159,3 +189,14 @@ class Training:
         if not self._change(job.id, JobStatus.RUNNING, restart):
             self._runs.start(job.id)
         return True
+
+
+def _at_fault(error: FeinschliffError) -> str | None:
+    """The field of the job's request."""
+    match error:
+        case OverBudget():
+            return None
+        case DoesNotFit() | NotOffered() | ModelUnavailable():
+            return "model"
+        case _:
+            return "training_file"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _M_MMAP_THRESHOLD = -3  # malloc.h; left alone, glibc raises it to 32 MB as blocks are freed
+OWN_LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
 _GROUPS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 
 
@@ -17,8 +18,16 @@ def available_bytes(root: Path = Path("/")) -> int:
     Ranks that torchrun started on this machine share it.
     """
     give_back()
-    shared = min([*_machine(root), *_control_groups(root)]) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    shared = min([*_machine(root), *(allowed - used for allowed, used in _control_groups(root))]) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(0, min([shared, *_own_limits(root)]))
+
+
+def all_bytes(root: Path = Path("/")) -> int:
+    """What a process could take if it were alone: the machine's memory, or what its control group or own limits allow."""
+    told = _field(root / "proc/meminfo", "MemTotal:")
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if told is None else told
+    own = [soft for soft, _ in map(resource.getrlimit, OWN_LIMITS) if soft != resource.RLIM_INFINITY]
+    return min([machine, *own, *(allowed for allowed, _ in _control_groups(root))])
 
 
 def give_back() -> None:
@@ -38,8 +47,8 @@ def _machine(root: Path) -> Iterator[int]:
     yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 if told is None else told
 
 
-def _control_groups(root: Path) -> Iterator[int]:
-    """Limits of the group that a container sees as its own root (cgroup v2, v1), and of the one this process is listed in."""
+def _control_groups(root: Path) -> Iterator[tuple[int, int]]:
+    """(allowed, used) of the group that a container sees as its own root (cgroup v2, v1), and of the one this process is listed in."""
     base = root / "sys/fs/cgroup"
     folders = [(base, limit, usage) for limit, usage in _GROUPS]
     for line in _lines(root / "proc/self/cgroup"):
@@ -52,7 +61,7 @@ def _control_groups(root: Path) -> Iterator[int]:
     for folder, limit, usage in folders:
         allowed, used = _number(folder / limit), _number(folder / usage)
         if allowed is not None and used is not None:
-            yield allowed - used
+            yield allowed, used
 
 
 def _own_limits(root: Path) -> Iterator[int]:

@@ -5,6 +5,7 @@ checks of the data, for paused time, for failed jobs, and for jobs that were can
 later pays for what was done until then.
 """
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
@@ -57,21 +58,32 @@ class Spent(Wire):
     jobs: int = Field(0, ge=0)
 
 
-def check_budget(asked: Spent, spent: Spent, quotas: Sequence[tuple[str, Quota]], currency: str = "USD") -> None:
-    """Raises OverBudget, before a job starts, where it would exceed one of the named `quotas`; all that are exceeded are named.
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Whose it is, for messages, and how much of it is gone."""
 
-    `asked` is the job's estimate, itself as one job included.
+    whose: str
+    quota: Quota
+    spent: Spent
+
+
+def check_budget(asked: Spent, budgets: Sequence[Budget], currency: str = "USD", *, at_least: bool = False) -> None:
+    """Raises OverBudget, before a job starts, where it would exceed one of them; all that are exceeded are named.
+
+    `asked` is the job's estimate, itself as one job included; with `at_least` it may still turn out to be more.
     """
     problems: list[str] = []
-    for whose, quota in quotas:
+    needs = "needs at least" if at_least else "needs"
+    for budget in budgets:
+        quota, spent = budget.quota, budget.spent
         sides = (
-            ("training tokens", quota.training_tokens_per_month, asked.training_tokens, spent.training_tokens),
-            (currency, quota.money_per_month, asked.money, spent.money),
-            ("jobs", quota.jobs_per_month, asked.jobs, spent.jobs),
+            ("training tokens", quota.training_tokens_per_month, asked.training_tokens, spent.training_tokens, needs),
+            (currency, quota.money_per_month, asked.money, spent.money, needs),
+            ("jobs", quota.jobs_per_month, asked.jobs, spent.jobs, "needs"),
         )
         problems += [
-            f"{whose}: {_amount(limit)} {unit} a month, {_amount(used)} used, this job needs {_amount(more)}"
-            for unit, limit, more, used in sides
+            f"{budget.whose}: {_amount(limit)} {unit} a month, {_amount(used)} used, this job {verb} {_amount(more)}"
+            for unit, limit, more, used, verb in sides
             if limit is not None and used + more > limit
         ]
     if problems:

@@ -76,6 +76,13 @@ def gb(n_bytes: float) -> str:
     return f"{n_bytes / 1e9:.1f} GB"
 
 
+def duration(seconds: float) -> str:
+    """To two digits at most: it is a forecast."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
 def breakdown(model: CatalogModel, method: Method, passes: Passes) -> Needs | None:
     """The peak's parts; None where the model's sizes are not known."""
     return None if model.architecture is None else needs(model.architecture, method, passes, mapped=_mapped(model))

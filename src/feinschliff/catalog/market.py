@@ -1,4 +1,4 @@
-"""What there is, where, and for how much: the three lists as one, with the user's own files on top."""
+"""What there is, where, for how much, and who may spend what: the lists as one, with the user's own files on top."""
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -7,9 +7,12 @@ from feinschliff.catalog.fit import Hardware, Work, fit
 from feinschliff.catalog.models import Catalog, CatalogModel, load_catalog, read_own
 from feinschliff.catalog.offers import offered
 from feinschliff.catalog.prices import Prices, load_prices
+from feinschliff.catalog.projects import Projects, load_projects
 from feinschliff.catalog.query import Wanted, matching, places, plain, tunable
 from feinschliff.catalog.regions import Regions, load_regions
 from feinschliff.core.jobs import Lora
+
+FILES = ("models", "regions", "prices", "projects")  # .toml in the settings folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,7 @@ class Market:
     models: Catalog
     regions: Regions
     prices: Prices
+    projects: Projects
 
     def listed(self, wanted: Wanted, today: date, here: Hardware | None = None) -> tuple[CatalogModel, ...]:
         """The models wanted, in the catalogue's order; with `here`, only those that LoRA can tune there with examples of
@@ -32,12 +36,13 @@ class Market:
 
 
 def load_market(folder: Path | None = None, catalogue: Path | None = None) -> Market:
-    """The built-in lists, with models.toml, regions.toml and prices.toml of `folder` on top where they are, and `catalogue`, a
-    further list of models. Raises BadStudy where one is malformed.
+    """The built-in lists, with those of `folder` on top where they are, and `catalogue`, a further list of models.
+
+    Raises BadStudy where one is malformed.
     """
-    models, regions, prices = (None if folder is None else _there(folder / f"{name}.toml") for name in ("models", "regions", "prices"))
+    models, regions, prices, projects = (None if folder is None else _there(folder / f"{name}.toml") for name in FILES)
     known = load_catalog(models)
-    return Market(known if catalogue is None else known.with_own(read_own(catalogue)), load_regions(regions), load_prices(prices))
+    return Market(known if catalogue is None else known.with_own(read_own(catalogue)), load_regions(regions), load_prices(prices), load_projects(projects))
 
 
 def _there(file: Path) -> Path | None:

@@ -37,13 +37,21 @@ def check_offered(model: CatalogModel, name: str, regions: Regions, today: date)
         raise NotOffered(f"{shown} is tuned {how}.", hint="Choose another: feinschliff catalog models --task fine-tune")
     if not offered(model, region):
         raise NotOffered(f"{shown} is not tuned in {_place(name, region)}.", hint=_where(model, regions))
-    if isinstance(region, Azure | OpenAi) and not model.lifecycle.can_be_tuned(today):
+    if _ends(model, region) and not model.lifecycle.can_be_tuned(today):
         until = model.lifecycle.fine_tuning_until or model.lifecycle.inference_until
         named = f" {model.lifecycle.replacement} is named as its replacement." if model.lifecycle.replacement else ""
         raise NotOffered(
             f"{shown} can no longer be tuned in {_place(name, region)}" + (f": that ended on {until}." if until else "."),
             hint=f"What still can: feinschliff catalog models --current.{named}",
         )
+
+
+def notices(model: CatalogModel, region: Region, today: date) -> tuple[str, ...]:
+    """What is to be said of a job that is not refused: dates that are reached, or near."""
+    told = model.lifecycle.warnings(today)
+    if _ends(model, region):
+        return told
+    return tuple(f"At {model.provider}: {sentence} Weights of one's own go on." for sentence in told)
 
 
 def check_residency(stays_in: Collection[str], name: str, region: Region) -> None:
@@ -66,6 +74,11 @@ def check_fit(found: Fit, model: CatalogModel, name: str) -> None:
     if found.verdict == "too_large":
         ways = ", or ".join(found.nearest)
         raise DoesNotFit(f"Training {model.id} does not fit into {name}: {found.why}.", hint=f"What fits: {ways}." if ways else "Use another region.")
+
+
+def _ends(model: CatalogModel, region: Region) -> bool:
+    """Whether the model's dates hold there: at its provider, and for a model of one's own wherever it is."""
+    return isinstance(region, Azure | OpenAi) or model.provider == HERE
 
 
 def _place(name: str, region: Region) -> str:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from feinschliff.catalog.facts import RequestTokens, Stage
-from feinschliff.catalog.fit import Fit, gb
+from feinschliff.catalog.fit import Fit, duration, gb
 from feinschliff.catalog.models import HERE, CatalogModel
 from feinschliff.catalog.query import tunable
 from feinschliff.catalog.region_views import RegionView
@@ -92,13 +92,6 @@ def show_fit(found: Fit, model: str, region: str) -> None:
         lines.append(f"Time: about {duration(found.seconds)}, less where examples share their beginnings.")
     for text in lines:
         Console().print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """To two digits at most: it is a forecast."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def show_retirements(found: Sequence[Retirement], n_tuned: int) -> None:

@@ -12,10 +12,9 @@ from feinschliff.app.study_cost import CostSheet, Rates, hosted_rates, measured,
 from feinschliff.app.study_estimate import estimate
 from feinschliff.app.study_file import load_study
 from feinschliff.app.study_folder import Layout
-from feinschliff.catalog.fit import Fit, Work, fit
+from feinschliff.catalog.fit import Fit, Work, duration, fit
 from feinschliff.catalog.machine import this_machine
 from feinschliff.catalog.models import CatalogModel
-from feinschliff.cli.catalog_tables import duration
 from feinschliff.compose import model_folder, own_catalog, own_market
 from feinschliff.core.errors import ModelUnavailable
 from feinschliff.core.report import Report

@@ -51,3 +51,6 @@ class FileCheck(Wire):
     n_tokens: int | None = None
     n_trained: int | None = None
     n_too_long: int | None = None
+    longest: int | None = None  # tokens of the longest example
+    n_characters: int = 0  # of the messages' texts
+    longest_characters: int = 0

@@ -21,7 +21,7 @@ class TuningHyperparameters(Wire):
 
 
 class NewJob(Wire):
-    """`metadata` is the client's own; `method` is "supervised", as nothing else is trained here."""
+    """`metadata` is the client's own; `method` is "supervised", as nothing else is trained here; `region` None is this machine."""
 
     model: str
     training_file: str
@@ -31,3 +31,4 @@ class NewJob(Wire):
     metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = Field(None, max_length=16)
     hyperparameters: TuningHyperparameters = TuningHyperparameters()
     method: Literal["supervised"] = "supervised"
+    region: str | None = None

@@ -33,7 +33,7 @@ class Settings(Wire):
     database_url: str | None = None
     admin_key: str | None = None  # preset instead of a printed one
     models: dict[str, Path] = Field(default_factory=dict)  # folders offered as models, beside the catalogue's
-    config: Path | None = None  # folder with the operator's own models.toml, regions.toml, prices.toml
+    config: Path | None = None  # folder with the operator's own models.toml, regions.toml, prices.toml, projects.toml
     catalogue: Path | None = None  # a further model list
     organization: str = Field("local", pattern=r"^[a-z0-9-]{1,32}$")
     limits: Limits = Limits()

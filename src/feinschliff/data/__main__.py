@@ -3,9 +3,11 @@
 A file of hundreds of megabytes takes gigabytes to look at; a server that did so itself would keep them.
 """
 import argparse
+import json
 import sys
 from pathlib import Path
 
+from feinschliff.core.chat import Example
 from feinschliff.core.errors import FeinschliffError
 from feinschliff.core.findings import FileCheck, Finding, FindingGroup
 from feinschliff.data.convert import write_jsonl
@@ -28,6 +30,7 @@ def check_file(path: Path, model: Path | None, out: Path | None) -> FileCheck:
     except FeinschliffError as error:
         found = Finding(line=0, level="error", code=error.code, message=error.message, hint=error.hint)
         return FileCheck(n_examples=0, n_errors=1, n_warnings=0, groups=(_group(found.code, [found], 1),))
+    characters = [_characters(e) for e in result.examples]
     return FileCheck(
         n_examples=report.n_examples,
         n_errors=report.n_errors,
@@ -36,7 +39,17 @@ def check_file(path: Path, model: Path | None, out: Path | None) -> FileCheck:
         n_tokens=audit.n_tokens if audit else None,
         n_trained=audit.n_trained if audit else None,
         n_too_long=audit.n_too_long if audit else None,
+        longest=audit.longest if audit else None,
+        n_characters=sum(characters),
+        longest_characters=max(characters, default=0),
     )
+
+
+def _characters(example: Example) -> int:
+    """Of what is said, tools and calls included."""
+    calls = [call.function.name + call.function.arguments for m in example.messages for call in m.tool_calls or ()]
+    tools = [json.dumps(tool, ensure_ascii=False) for tool in example.tools or ()]
+    return sum(map(len, (*(m.content or "" for m in example.messages), *calls, *tools)))
 
 
 def _group(code: str, first: list[Finding], n: int) -> FindingGroup:

@@ -63,6 +63,7 @@ class FileRow(Listed):
     sha256: Mapped[str] = mapped_column(String(64), index=True)
     status: Mapped[str] = mapped_column(String(16), default=FileStatus.PROCESSED)
     status_details: Mapped[str | None]
+    sizes: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # catalog.workload.FileSizes, once it was checked
     created_at: Mapped[Time]
     expires_at: Mapped[Maybe] = mapped_column(BigInteger, index=True)
 
@@ -120,6 +121,18 @@ class JobRow(Listed):
     queued_at: Mapped[Maybe]
     started_at: Mapped[Maybe]
     finished_at: Mapped[Maybe]
+
+
+class JobUsageRow(Base):
+    """What a job is expected to take, and what it has taken: what budgets add up and costs are worked out from."""
+
+    __tablename__ = "job_usage"
+    job_id: Mapped[str] = mapped_column(String(80), ForeignKey("jobs.id"), primary_key=True)
+    region: Mapped[str] = mapped_column(String(64), index=True)
+    expected_tokens: Mapped[Big]  # of all examples, over all epochs
+    expected_seconds: Mapped[float]
+    tokens: Mapped[Big] = mapped_column(default=0)
+    seconds: Mapped[float] = mapped_column(default=0.0)  # of training steps
 
 
 class EventRow(Listed):

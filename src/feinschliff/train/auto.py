@@ -1,8 +1,7 @@
 """Hyperparameters left to "auto", resolved by rules of thumb: a pure function of the data, the model and the method.
 
 Sources:
-[1] OpenAI Cookbook, "Data preparation and analysis for chat model fine-tuning" (2023): 3 passes, so many more that 100
-    examples are seen, so many fewer that it is 25,000; between 1 and 25.
+[1] OpenAI Cookbook: the number of epochs (`catalog.workload`).
 [2] OpenAI's legacy fine-tuning guide: batches of about 0.2 % of the examples, at most 256.
 [3] Schulman and Thinking Machines Lab, "LoRA Without Regret" (2025): LoRA wants about ten times the rate of full fine-tuning,
     whatever the rank (at alpha 32, scale alpha / rank), and tolerates large batches less.
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+from feinschliff.catalog.workload import auto_epochs
 from feinschliff.core.chat import Rendered
 from feinschliff.core.jobs import Full, Hyperparameters, Lora, Method, ResolvedHyperparameters
 from feinschliff.train.shape import ModelShape
@@ -43,7 +43,7 @@ def resolve(h: Hyperparameters, facts: Facts) -> ResolvedHyperparameters:
     reasons: list[str] = []
     n_epochs, batch_size, rate = h.n_epochs, h.batch_size, h.learning_rate
     if n_epochs == "auto":
-        n_epochs = _epochs(facts)
+        n_epochs = auto_epochs(facts.n_examples)
         reasons.append(f"n_epochs {n_epochs}: {facts.n_examples:,} examples; 3 passes, but 100 to 25,000 examples in all [OpenAI Cookbook]")
     if batch_size == "auto":
         batch_size, why = _batch(facts, n_epochs)
@@ -57,13 +57,6 @@ def resolve(h: Hyperparameters, facts: Facts) -> ResolvedHyperparameters:
         n_epochs=n_epochs, batch_size=batch_size, learning_rate=rate, schedule=h.schedule, warmup_ratio=h.warmup_ratio,
         weight_decay=h.weight_decay, max_grad_norm=h.max_grad_norm, reasons=tuple(reasons),
     )  # fmt: skip
-
-
-def _epochs(facts: Facts) -> int:
-    n = facts.n_examples
-    if 3 * n < 100:
-        return min(25, 100 // n)
-    return max(1, 25_000 // n) if 3 * n > 25_000 else 3
 
 
 def _batch(facts: Facts, n_epochs: int) -> tuple[int, str]:

@@ -2,7 +2,7 @@ import resource
 
 import pytest
 
-from feinschliff.catalog.available import available_bytes
+from feinschliff.catalog.available import all_bytes, available_bytes
 
 GB = 1 << 30
 
@@ -70,3 +70,12 @@ def test_a_machine_that_tells_nothing_gives_half_of_its_memory(tmp_path):
 
 def test_this_machine():
     assert 10_000_000 < available_bytes() < 1 << 50
+
+
+def test_what_a_process_alone_could_take(machine, monkeypatch):
+    assert all_bytes(machine) == 16 * GB
+    write(machine, "sys/fs/cgroup/memory.max", f"{4 * GB}\n")
+    write(machine, "sys/fs/cgroup/memory.current", f"{3 * GB}\n")
+    assert all_bytes(machine) == 4 * GB
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (2 * GB, resource.RLIM_INFINITY))
+    assert all_bytes(machine) == 2 * GB

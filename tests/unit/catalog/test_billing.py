@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feinschliff.catalog.billing import JobRecord, Period, Spent, check_budget, hosted_charge, machine_charge
+from feinschliff.catalog.billing import (
+    Budget,
+    JobRecord,
+    Period,
+    Spent,
+    check_budget,
+    hosted_charge,
+    machine_charge,
+)
 from feinschliff.catalog.prices import MachinePrice, Price
 from feinschliff.catalog.regions import Quota
 from feinschliff.core.errors import OverBudget
@@ -63,16 +71,24 @@ JOB = Spent(training_tokens=1_000_000, money=25.0, jobs=1)
 def test_a_job_beyond_a_quota_is_refused_with_the_numbers(quota, refused):
     spent = Spent(training_tokens=2_000_000, money=100.0, jobs=4)
     if refused is None:
-        check_budget(JOB, spent, [("region north", quota)])
+        check_budget(JOB, [Budget("region north", quota, spent)])
         return
     with pytest.raises(OverBudget) as caught:
-        check_budget(JOB, spent, [("region north", quota)])
+        check_budget(JOB, [Budget("region north", quota, spent)])
     assert f"region north: {refused}" in caught.value.message
     assert caught.value.status == 402
 
 
 def test_all_exceeded_quotas_are_named():
+    budgets = [Budget("project", Quota(money_per_month=1.0), Spent()), Budget("north", Quota(jobs_per_month=0), Spent())]
     with pytest.raises(OverBudget) as caught:
-        check_budget(JOB, Spent(), [("project", Quota(money_per_month=1.0)), ("north", Quota(jobs_per_month=0))], "EUR")
+        check_budget(JOB, budgets, "EUR")
     assert "project: 1.00 EUR" in caught.value.message
     assert "north: 0 jobs" in caught.value.message
+
+
+def test_a_count_that_may_still_grow_is_told_as_such():
+    with pytest.raises(OverBudget) as caught:
+        check_budget(JOB, [Budget("north", Quota(training_tokens_per_month=1, jobs_per_month=0), Spent())], at_least=True)
+    assert "this job needs at least 1,000,000" in caught.value.message
+    assert "this job needs 1." in caught.value.message

@@ -38,6 +38,7 @@ class JobIn(Body):
     hyperparameters: TuningHyperparameters | None = None
     method: MethodIn | None = None
     integrations: list[dict[str, Any]] | None = None
+    region: str | None = None  # ours
 
     def job(self) -> NewJob:
         """Raises RequestError for what is not done here, or not allowed."""
@@ -53,7 +54,7 @@ class JobIn(Body):
         try:
             return NewJob(
                 model=self.model, training_file=self.training_file, validation_file=self.validation_file, suffix=self.suffix,
-                seed=self.seed, metadata=self.metadata, hyperparameters=chosen,
+                seed=self.seed, metadata=self.metadata, hyperparameters=chosen, region=self.region,
             )  # fmt: skip
         except ValidationError as error:
             first = error.errors()[0]

@@ -1,0 +1,43 @@
+"""What jobs take."""
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from feinschliff.core.service import JobStatus, ProjectId
+from feinschliff.store.tables import JobRow, JobUsageRow
+
+WAITING = (JobStatus.VALIDATING, JobStatus.QUEUED)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One job's share of a budget."""
+
+    status: JobStatus
+    project: ProjectId
+    region: str
+    expected_tokens: int
+    expected_seconds: float
+    tokens: int
+    seconds: float
+
+
+def usage_of(session: Session, job_id: str) -> JobUsageRow | None:
+    """None for jobs of earlier versions."""
+    return session.get(JobUsageRow, job_id)
+
+
+def taken_since(session: Session, created_at: int, *, beside: JobRow | None = None) -> Iterator[Taken]:
+    """Of every job made since then, in all projects. `beside` a job that is to start: without it, and without the later ones
+    that have not started either.
+    """
+    query = select(JobRow.status, JobRow.project_id, JobUsageRow).join(JobUsageRow, JobUsageRow.job_id == JobRow.id)
+    query = query.where(JobRow.created_at >= created_at)
+    if beside is not None:
+        query = query.where(JobRow.id != beside.id, or_(JobRow.seq < beside.seq, JobRow.status.not_in(WAITING)))
+    for status, project, row in session.execute(query):
+        yield Taken(
+            JobStatus(status), ProjectId(project), row.region, row.expected_tokens, row.expected_seconds, row.tokens, row.seconds
+        )  # fmt: skip
