@@ -1,4 +1,6 @@
 """Azure's dialect through Azure's own clients: a real server, a real engine."""
+import csv
+import io
 import time
 
 import pytest
@@ -14,8 +16,9 @@ from azure.mgmt.cognitiveservices.models import (
 )
 from openai import AzureOpenAI, NotFoundError
 from running import ADMIN_KEY
+from test_files import training_lines
 from test_inference import ASK, chat
-from test_jobs import ended, start
+from test_jobs import ended
 
 LEARNT = {"n_epochs": 40, "batch_size": 4, "learning_rate_multiplier": 5}  # enough to know the few lines by heart
 
@@ -40,8 +43,34 @@ def management(server):
 
 
 @pytest.fixture(scope="module")
-def tuned(client):
-    return ended(client, start(client, hyperparameters=LEARNT).id).fine_tuned_model
+def job(azure):
+    """From a file to a model, through Azure's dated paths alone."""
+    file = azure.files.create(file=("train.jsonl", training_lines()), purpose="fine-tune")
+    assert azure.files.wait_for_processing(file.id, poll_interval=0.1).status == "processed"
+    job = azure.fine_tuning.jobs.create(model="tiny", training_file=file.id, hyperparameters=LEARNT, extra_body={"trainingType": "Standard"})
+    assert job.status in ("created", "pending", "running")
+    return ended(azure, job.id)
+
+
+@pytest.fixture(scope="module")
+def tuned(job):
+    return job.fine_tuned_model
+
+
+def test_azures_client_goes_from_a_file_to_a_model_on_dated_paths(azure, job):
+    assert job.status == "succeeded", job.error
+    jobs = azure.fine_tuning.jobs
+    assert [j.id for j in jobs.list()] == [job.id]
+    messages = [event.message for event in jobs.list_events(job.id, limit=5)]
+    assert messages[0] == "The job has successfully completed"
+    assert len(messages) > 100  # pages end, and miss nothing
+    first = list(jobs.checkpoints.list(job.id))[-1]
+    assert first.fine_tuned_model_checkpoint == f"{job.fine_tuned_model}:ckpt-step-3"
+    table = list(csv.DictReader(io.StringIO(azure.files.content(job.result_files[0]).text)))
+    assert list(table[0])[-2:] == ["full_valid_loss", "full_valid_mean_token_accuracy"]
+    assert [row["step"] for row in table[:3]] == ["1", "2", "3"]
+    assert azure.files.retrieve(job.result_files[0]).filename == "results.csv"
+    assert {"tiny", job.fine_tuned_model} <= {m.id for m in azure.models.list()}
 
 
 def test_a_deployment_answers_by_its_name_in_every_dialect(server, client, azure, tuned):
@@ -65,14 +94,15 @@ def test_a_deployment_answers_by_its_name_in_every_dialect(server, client, azure
 
 
 def test_azures_management_client_deploys_lists_and_deletes(management, azure, tuned):
+    checkpoint = f"{tuned}:ckpt-step-120"
     account = {"resource_group_name": "group", "account_name": "account", "enforce_https": False}  # no certificate in a test
     wanted = Deployment(
-        sku=Sku(name="DeveloperTier", capacity=10), properties=DeploymentProperties(model=DeploymentModel(format="OpenAI", name=tuned, version="1"))
+        sku=Sku(name="DeveloperTier", capacity=10), properties=DeploymentProperties(model=DeploymentModel(format="OpenAI", name=checkpoint, version="1"))
     )
     deployments = management.deployments
     made = deployments.begin_create_or_update(deployment_name="managed", deployment=wanted, **account).result()
-    assert (made.properties.provisioning_state, made.properties.model.name, made.sku.capacity) == ("Succeeded", tuned, 10)
-    assert chat(azure, model="managed").model == tuned
+    assert (made.properties.provisioning_state, made.properties.model.name, made.sku.capacity) == ("Succeeded", checkpoint, 10)
+    assert chat(azure, model="managed").choices[0].message.content.startswith("It is")
     patch = PatchResourceTagsAndSku(tags={"k": "v"})
     assert deployments.begin_update(deployment_name="managed", deployment=patch, **account).result().tags == {"k": "v"}
     assert deployments.get(deployment_name="managed", **account).id.endswith("/accounts/account/deployments/managed")

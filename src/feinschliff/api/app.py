@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from feinschliff import __version__
 from feinschliff.api import errors, operations
-from feinschliff.api.azure import inference, management, model_list
+from feinschliff.api.azure.routes import AZURE
 from feinschliff.api.extension import catalog, deployments
 from feinschliff.api.openai import (
     chat,
@@ -30,7 +30,6 @@ OPENAI = (
     files.router, uploads.router, fine_tuning.router, permissions.router, models.router, chat.router, completions.router,
     embeddings.router, deployments.router, catalog.router,
 )
-AZURE = (inference.router, management.router, model_list.router)
 PREFIXES = ("/v1", "/openai/v1")  # OpenAI's, and Azure's undated one
 
 

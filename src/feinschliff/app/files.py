@@ -1,6 +1,6 @@
 """Files: added, listed, read, deleted, expired."""
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,17 @@ def existing(service: Service, db: Session, caller: Caller, file_id: str, *, par
     if row is None:
         raise NotFound(f"No such File object: {file_id}", param=param, hint="List the project's files with GET /v1/files.")
     return row
+
+
+def check_processed(service: Service, caller: Caller, file_ids: Mapping[str, str]) -> None:
+    """Azure's rule for a new job: `file_ids`, by the parameter that names each, have been checked. Raises NotFound, RequestError."""
+    with service.database.read() as db:
+        for param, file_id in file_ids.items():
+            if existing(service, db, caller, file_id, param=param).status == FileStatus.UPLOADED:
+                raise RequestError(
+                    f"The file {file_id} is still being checked: the reference must point to a completed file import.", param=param,
+                    code="invalidPayload", hint="Wait until its status is 'processed'.",
+                )  # fmt: skip
 
 
 def list_files(service: Service, caller: Caller, cursor: Cursor, purpose: str | None) -> Page[FileRow]:

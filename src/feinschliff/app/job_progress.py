@@ -1,10 +1,8 @@
 """What the training program says of a job becomes the job's state, its events, checkpoints, results and model."""
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from feinschliff.app import files, jobs
+from feinschliff.app import jobs, results
 from feinschliff.app.service import Service, new_id
 from feinschliff.core.finetune import NewJob
 from feinschliff.core.jobs import Checkpoint, Failed, Finished, Started, Step, TrainEvent, Validation
@@ -13,8 +11,6 @@ from feinschliff.store import job_usage
 from feinschliff.store import jobs as rows
 from feinschliff.store.database import Session
 from feinschliff.store.tables import CheckpointRow, JobRow, ModelRow
-
-RESULTS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
 
 
 class Progress:
@@ -95,7 +91,7 @@ class Progress:
         self._add_model(db, row, name, event.path, None)
         self._keep_checkpoint(db, row, Checkpoint(step=event.step, path=event.path))  # the program makes none after the last epoch
         row.fine_tuned_model, row.trained_tokens = name, event.trained_tokens
-        row.result_files = [self._results(db, row)]
+        row.result_files = results.keep(service, db, owner(row), row.id)
         jobs.tell(service, db, row, "model", f"New fine-tuned model created: {name}")
         jobs.end(service, db, row, JobStatus.SUCCEEDED, "The job has successfully completed")
 
@@ -107,23 +103,6 @@ class Progress:
                 created_at=self._service.clock(),
             )
         )  # fmt: skip
-
-    def _results(self, db: Session, row: JobRow) -> str:
-        """The file of step metrics, as the hosted services write it."""
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(RESULTS)
-        db.flush()
-        for e in rows.metrics_of(db, row.id):
-            d = e.data
-            table.writerow(
-                [d["step"], d["train_loss"], d["train_mean_token_accuracy"], d.get("full_valid_loss", ""), d.get("full_valid_mean_token_accuracy", "")]
-            )
-        service = self._service
-        with service.blobs.incoming() as incoming:  # within the blobs' lock, see `_follow`
-            incoming.write(text.getvalue().encode())
-            incoming.finish()
-            return files.keep(service, db, owner(row), incoming, files.NewFile("step_metrics.csv", "fine-tune-results")).id
 
     def fail(self, db: Session, row: JobRow, code: str, message: str, param: str | None) -> bool:
         """The job's end; `param` names the field of its request that is at fault."""

@@ -106,6 +106,15 @@ def resume_job(service: Service, caller: Caller, job_id: str) -> JobRow:
     return row
 
 
+def delete_job(service: Service, caller: Caller, job_id: str) -> None:
+    """It is no longer shown; its models, files and audit records stay. Raises NotFound, Conflict where it has not ended."""
+    with _changing(service, caller, job_id, "delete") as (db, row):
+        if not JobStatus(row.status).ended:
+            raise Conflict(f"The job {row.id} has not ended: it is {row.status}.", param="fine_tuning_job_id", hint="Cancel it first.")
+        row.deleted_at = service.clock()
+        jobs.forget_repeats(db, row.id)
+
+
 def tell(
     service: Service, db: Session, row: JobRow, key: str, message: str, *,
     level: str = "info", data: Mapping[str, object] | None = None,

@@ -1,7 +1,7 @@
 """Jobs, what is told of them, and the models they make."""
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from feinschliff.core.service import JobStatus, ProjectId
@@ -20,7 +20,7 @@ ENDED = [s for s in JobStatus if s.ended]
 
 
 def find_job(session: Session, project: ProjectId, job_id: str) -> JobRow | None:
-    return session.scalar(select(JobRow).where(JobRow.id == job_id, JobRow.project_id == project))
+    return session.scalar(select(JobRow).where(JobRow.id == job_id, JobRow.project_id == project, JobRow.deleted_at.is_(None)))
 
 
 def job_of(session: Session, job_id: str) -> JobRow | None:
@@ -30,7 +30,7 @@ def job_of(session: Session, job_id: str) -> JobRow | None:
 
 def list_jobs(session: Session, project: ProjectId, cursor: Cursor, metadata: Mapping[str, str]) -> Page[JobRow]:
     wanted = [JobRow.meta[key].as_string() == value for key, value in metadata.items()]
-    return page(session, JobRow, cursor, JobRow.project_id == project, *wanted)
+    return page(session, JobRow, cursor, JobRow.project_id == project, JobRow.deleted_at.is_(None), *wanted)
 
 
 def jobs_in(session: Session, statuses: Collection[JobStatus]) -> Sequence[JobRow]:
@@ -102,6 +102,11 @@ def granted_to(session: Session, checkpoint: str, project_id: str) -> Permission
 
 def find_repeat(session: Session, project: ProjectId, key: str) -> RepeatRow | None:
     return session.scalar(select(RepeatRow).where(RepeatRow.project_id == project, RepeatRow.key == key))
+
+
+def forget_repeats(session: Session, job_id: str) -> None:
+    """The requests that made it would make another one."""
+    session.execute(delete(RepeatRow).where(RepeatRow.made == job_id))
 
 
 def _usable(project: ProjectId) -> ColumnElement[bool]:

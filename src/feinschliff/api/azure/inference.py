@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from feinschliff.api.access import Reader, ServiceOf
-from feinschliff.api.azure.version import VERSIONED
+from feinschliff.api.azure.dated import VERSIONED
 from feinschliff.api.openai import chat, completions, embeddings
 from feinschliff.app.deployments import model_of
 from feinschliff.app.models import get_model

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from feinschliff.api.access import Reader, ServiceOf, Writer
-from feinschliff.api.azure.version import VERSIONED
+from feinschliff.api.azure.dated import VERSIONED
 from feinschliff.app import deployments as use
 from feinschliff.app.service import Service
 from feinschliff.core.service import Tier

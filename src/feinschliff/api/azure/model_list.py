@@ -5,8 +5,8 @@ A location lists the catalogue's models that are tuned there, an account what th
 from fastapi import APIRouter
 
 from feinschliff.api.access import Reader, ServiceOf
+from feinschliff.api.azure.dated import VERSIONED
 from feinschliff.api.azure.management import MOST_CAPACITY
-from feinschliff.api.azure.version import VERSIONED
 from feinschliff.api.wire import Shown
 from feinschliff.app.models import tuned_models
 from feinschliff.app.service import today

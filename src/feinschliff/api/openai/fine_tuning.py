@@ -2,7 +2,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Request
-from pydantic import ConfigDict, ValidationError
+from pydantic import BeforeValidator, ConfigDict, ValidationError
 
 from feinschliff.api.access import Reader, ServiceOf, Writer
 from feinschliff.api.wire import After, Body, Listing, ListingWithEnds, Shown, cursor, with_ends
@@ -14,6 +14,11 @@ from feinschliff.store.tables import CheckpointRow, EventRow, JobRow
 
 router = APIRouter(prefix="/fine_tuning/jobs", tags=["fine-tuning"])
 MOST = 1000  # of a page
+
+
+TrainingType = Annotated[
+    Literal["standard", "globalstandard", "developer", "developertier"], BeforeValidator(lambda given: given.lower() if isinstance(given, str) else given)
+]
 
 
 class SupervisedIn(Body):
@@ -39,6 +44,8 @@ class JobIn(Body):
     method: MethodIn | None = None
     integrations: list[dict[str, Any]] | None = None
     region: str | None = None  # ours
+    trainingType: TrainingType | None = None
+    """Azure's; taken, and changes nothing here."""
 
     def job(self) -> NewJob:
         """Raises RequestError for what is not done here, or not allowed."""
@@ -111,7 +118,7 @@ class JobOut(Shown):
         return cls(
             id=row.id, created_at=row.created_at, error=row.error and JobErrorOut.model_validate(row.error),
             fine_tuned_model=row.fine_tuned_model, finished_at=row.finished_at, hyperparameters=chosen, model=row.model,
-            organization_id=organization, result_files=row.result_files, status=_status(row), trained_tokens=row.trained_tokens,
+            organization_id=organization, result_files=row.result_files[:1], status=_status(row), trained_tokens=row.trained_tokens,
             training_file=row.training_file, validation_file=row.validation_file, seed=row.seed,
             estimated_finish=row.estimated_finish, integrations=[], method=MethodOut(supervised=SupervisedOut(hyperparameters=chosen)),
             metadata=row.meta, user_provided_suffix=row.suffix,
@@ -159,8 +166,7 @@ def create_job(
 
 @router.get("")
 def list_jobs(request: Request, service: ServiceOf, caller: Reader, after: After = None, limit: int = 20) -> Listing[JobOut]:
-    wanted = {k[9:-1]: v for k, v in request.query_params.items() if k.startswith("metadata[") and k.endswith("]")}
-    page = use.list_jobs(service, caller, cursor(limit, after, "desc", most=MOST), wanted)
+    page = use.list_jobs(service, caller, cursor(limit, after, "desc", most=MOST), wanted_metadata(request))
     return Listing(data=[_shown(service, row) for row in page.rows], has_more=page.has_more)
 
 
@@ -194,6 +200,11 @@ def list_events(job_id: str, service: ServiceOf, caller: Reader, after: After = 
 def list_checkpoints(job_id: str, service: ServiceOf, caller: Reader, after: After = None, limit: int = 10) -> ListingWithEnds[CheckpointOut]:
     page = use.job_checkpoints(service, caller, job_id, cursor(limit, after, "desc", most=MOST))
     return with_ends([CheckpointOut.of(row) for row in page.rows], has_more=page.has_more)
+
+
+def wanted_metadata(request: Request) -> dict[str, str]:
+    """`metadata[key]=value`, any number of times."""
+    return {k[9:-1]: v for k, v in request.query_params.items() if k.startswith("metadata[") and k.endswith("]")}
 
 
 def _shown(service: ServiceOf, row: JobRow) -> JobOut:

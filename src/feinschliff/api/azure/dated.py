@@ -1,9 +1,9 @@
-"""`?api-version=…`, which every dated path of Azure's needs."""
+"""What Azure's dated paths have in common: `?api-version=…`, and `Location` for what was made."""
 import re
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Protocol, TypeVar
 
-from fastapi import Depends, Query
+from fastapi import Depends, Query, Request, Response
 
 from feinschliff.core.service_errors import RequestError
 
@@ -35,3 +35,15 @@ def _is_date(text: str) -> bool:
 
 
 VERSIONED = Depends(check_version)
+Made = TypeVar("Made", bound="_Named")
+
+
+class _Named(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+def made(thing: Made, request: Request, response: Response) -> Made:
+    """What was created, with its address in the answer's `Location`."""
+    response.headers["location"] = str(request.url.replace(path=f"{request.url.path.rstrip('/')}/{thing.id}"))
+    return thing
