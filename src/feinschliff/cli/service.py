@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from feinschliff.compose import settings_folder
 from feinschliff.core.errors import FeinschliffError, MissingExtra
 from feinschliff.core.service import Scope
-from feinschliff.core.settings import Settings
+from feinschliff.core.settings import Limits, Settings
 
 if TYPE_CHECKING:  # at run time only inside the commands: the base install has no web framework
     from feinschliff.app.service import Service
@@ -44,6 +45,13 @@ def serve(
         Path | None, typer.Option(help="A model list of your own, on top of the built-in one.", show_default=False)
     ] = None,
     organization: Annotated[str, typer.Option(help="Part of the names of tuned models.")] = "local",
+    limit: Annotated[
+        list[str] | None, typer.Option("--limit", help="NAME=NUMBER: one of the limits in docs/service.md. May be repeated.", show_default=False)
+    ] = None,
+    import_from: Annotated[
+        list[str] | None,
+        typer.Option("--import-from", help="HOST or HOST:PORT from which clients may have files fetched. May be repeated.", show_default=False),
+    ] = None,
     admin_key: Annotated[
         str | None,
         typer.Option(envvar="FEINSCHLIFF_ADMIN_KEY", help="Preset the admin key; better by environment.", show_default=False, show_envvar=False),
@@ -53,6 +61,7 @@ def serve(
     settings = Settings(
         data_dir=data_dir.resolve(), host=host, port=port, database_url=database, admin_key=admin_key,
         models=_folders(model or []), config=settings_folder(), catalogue=catalogue, organization=organization,
+        import_from=frozenset(import_from or ()), limits=limits_of(limit or []),
     )  # fmt: skip
     with _opened(settings) as service:
         from feinschliff.api.server import is_loopback, listen, run_server
@@ -133,6 +142,18 @@ def _folders(given: list[str]) -> dict[str, Path]:
             raise FeinschliffError(f"--model {text}: this is no NAME=FOLDER of a model.", hint="The folder holds config.json and weights.")
         folders[name] = path
     return folders
+
+
+def limits_of(given: list[str]) -> Limits:
+    """NAME=NUMBER each. Raises FeinschliffError."""
+    numbers = {name: number for name, _, number in (text.partition("=") for text in given)}
+    try:
+        return Limits.model_validate(numbers)
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][0])
+        raise FeinschliffError(
+            f"--limit {name}={numbers.get(name, '')}: {error.errors()[0]['msg']}.", hint=f"Limits: {', '.join(Limits.model_fields)}."
+        ) from None
 
 
 def _say(text: str) -> None:

@@ -36,6 +36,7 @@ class Settings(Wire):
     config: Path | None = None  # folder with the operator's own models.toml, regions.toml, prices.toml, projects.toml
     catalogue: Path | None = None  # a further model list
     organization: str = Field("local", pattern=r"^[a-z0-9-]{1,32}$")
+    import_from: frozenset[str] = frozenset()  # hosts from which clients may have files fetched
     limits: Limits = Limits()
 
     @property

@@ -1,5 +1,8 @@
 """Azure's dated paths for files, jobs and models: where they differ from OpenAI's."""
 import json
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -16,6 +19,11 @@ LINES = "".join(
     json.dumps({"messages": [{"role": "user", "content": f"What is {i}?"}, {"role": "assistant", "content": f"It is {i}."}]}) + "\n"
     for i in range(10)
 )
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +179,21 @@ def test_errors_have_azures_codes(client, headers, status, code):
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     assert client.get("/openai/nothing").json()["error"]["code"] == "notFound"
     assert client.get("/openai/files", params={**VERSION, "limit": 0}).json()["error"]["target"] == "limit"
+
+
+def test_a_file_is_imported_from_an_allowed_host_alone(tmp_path):
+    (tmp_path / "train.jsonl").write_text(LINES, encoding="utf-8")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as source:
+        threading.Thread(target=source.serve_forever, daemon=True).start()
+        with application(tmp_path / "service", import_from=frozenset({"127.0.0.1"})) as (_, client):
+            client.params = VERSION
+            asked = {"filename": "train.jsonl", "purpose": "fine-tune", "content_url": f"http://127.0.0.1:{source.server_port}/train.jsonl"}
+            answer = client.post("/openai/files/import", json=asked)
+            assert (answer.status_code, answer.json()["status"]) == (201, "pending")
+            file = client.get(answer.headers["location"]).json()
+            assert client.get(f"/openai/files/{file['id']}/content").text == LINES
+            gone = client.post("/openai/files/import", json=asked | {"content_url": asked["content_url"] + ".gz"})
+            assert (gone.status_code, gone.json()["error"]["code"]) == (400, "fileImportFailed")
+            refused = client.post("/openai/files/import", json=asked | {"content_url": "http://10.0.0.1/x"})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
+        source.shutdown()

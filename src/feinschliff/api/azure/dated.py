@@ -43,7 +43,7 @@ class _Named(Protocol):
     def id(self) -> str: ...
 
 
-def made(thing: Made, request: Request, response: Response) -> Made:
-    """What was created, with its address in the answer's `Location`."""
-    response.headers["location"] = str(request.url.replace(path=f"{request.url.path.rstrip('/')}/{thing.id}"))
+def made(thing: Made, request: Request, response: Response, *, instead_of: str = "") -> Made:
+    """What was created, with its address in the answer's `Location`: that of the request, less `instead_of`, and its id."""
+    response.headers["location"] = str(request.url.replace(path=f"{request.url.path.removesuffix(instead_of)}/{thing.id}"))
     return thing

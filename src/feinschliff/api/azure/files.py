@@ -6,12 +6,20 @@ from feinschliff.api.access import Reader, ServiceOf, Writer
 from feinschliff.api.azure.dated import VERSIONED, made
 from feinschliff.api.openai import files, uploads
 from feinschliff.api.openai.files import FileDeleted, FileOut
-from feinschliff.api.wire import After, ListingWithEnds
-from feinschliff.core.service import FileStatus
+from feinschliff.api.wire import After, Body, ListingWithEnds
+from feinschliff.app import file_import as use
+from feinschliff.app.files import NewFile
+from feinschliff.core.service import FileStatus, Purpose
 
 router = APIRouter(prefix="/openai", tags=["azure"], dependencies=[VERSIONED])
 router.include_router(uploads.router)
 WAITS = "pending"  # for its check; OpenAI's word is "uploaded"
+
+
+class ImportIn(Body):
+    content_url: str
+    filename: str
+    purpose: Purpose
 
 
 @router.post("/files", status_code=201, openapi_extra=files.FORM, response_model_exclude_none=True)
@@ -19,6 +27,13 @@ async def create_file(request: Request, response: Response, service: ServiceOf, 
     """Upload a file. A training file can be used when its status is `processed`."""
     file = _shown(await files.create_file(request, service, caller))
     return made(file, request, response)
+
+
+@router.post("/files/import", status_code=201, response_model_exclude_none=True)
+def import_file(body: ImportIn, request: Request, response: Response, service: ServiceOf, caller: Writer) -> FileOut:
+    """Fetch a file, from a host that the operator allows. The answer comes when it is there."""
+    row = use.import_file(service, caller, body.content_url, NewFile(body.filename, body.purpose))
+    return made(_shown(FileOut.of(row)), request, response, instead_of="/import")
 
 
 @router.get("/files", response_model_exclude_none=True)
