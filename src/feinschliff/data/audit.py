@@ -1,12 +1,14 @@
 """What only tokens show: over-long examples, nothing trained, a stop token that is never learnt."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from feinschliff.core.chat import Example, Rendered, Tool
+from feinschliff.core.chat import Example, Rendered, Tool, ToolCall
 from feinschliff.core.errors import FeinschliffError
 from feinschliff.core.findings import Finding
 from feinschliff.data.problems import Problems, in_order
+
+PROBE = "feinschliff_probe_"
 
 
 class Renders(Protocol):
@@ -55,7 +57,7 @@ def audit(examples: Sequence[Example], renderer: Renders, *, max_tokens: int | N
         size = max((len(r.tokens) for r in rendered), default=0)
         if size > longest:
             longest, longest_line = size, example.line
-        _check_tools(example, rendered, renderer, problems)
+        _check_tools(example, renderer, problems)
         n_too_long += _check(example, rendered, size, limit, renderer.stop_ids, problems)
     found = _collapsed(problems.found, len(examples))
     return Audit(in_order(found), n_tokens, n_trained, longest, longest_line, n_too_long)
@@ -82,27 +84,48 @@ def _check(
     return too_long
 
 
-def _check_tools(example: Example, rendered: Sequence[Rendered], renderer: Renders, problems: Problems) -> None:
-    """A template without tools drops calls silently: an empty answer would be trained in their place."""
-    called = {call.function.name for m in example.messages if m.weight != 0 for call in m.tool_calls or ()}
+def _check_tools(example: Example, renderer: Renders, problems: Problems) -> None:
+    """A template without tools drops calls silently: an empty answer would be trained in their place.
+
+    Names that a template shows may stand in the conversation anyway, so it is asked with names that no text holds.
+    """
+    called = sorted({call.function.name for m in example.messages if m.weight != 0 for call in m.tool_calls or ()})
     if not called and not example.tools:
         return
-    text = "".join(piece for r in rendered for piece in renderer.token_texts(r.tokens))
-    if missing := sorted(name for name in called if name not in text):
+    probes = {name: f"{PROBE}{i}" for i, name in enumerate(called)}
+    try:
+        text = "".join(piece for r in renderer.render(_renamed(example, probes)) for piece in renderer.token_texts(r.tokens))
+    except FeinschliffError:
+        return  # it takes these names and no others: it does look at them
+    if missing := [name for name, probe in probes.items() if probe not in text]:
         problems.error(
             example.line, "tool_calls_not_rendered", f"The chat template leaves out the calls of {', '.join(missing)}.",
             "Use a model whose chat template knows tools, or write the calls as text.",
         )
-    elif example.tools and not any(_name(tool) in text for tool in example.tools):
+    elif example.tools and f"{PROBE}tool" not in text:
         problems.warning(
             example.line, "tools_not_rendered", "The chat template leaves out the tools: the model will not see them.",
             "Use a model whose chat template knows tools, or describe them in the system message.",
         )
 
 
-def _name(tool: Tool) -> str:
+def _renamed(example: Example, probes: Mapping[str, str]) -> Example:
+    """With the names of called and offered functions replaced."""
+    messages = tuple(
+        m.model_copy(update={"tool_calls": tuple(_call(c, probes.get(c.function.name, c.function.name)) for c in m.tool_calls)}) if m.tool_calls else m
+        for m in example.messages
+    )
+    tools = tuple({**tool, "function": {**_function(tool), "name": f"{PROBE}tool"}} for tool in example.tools or ())
+    return example.model_copy(update={"messages": messages, "tools": tools or None})
+
+
+def _call(call: ToolCall, name: str) -> ToolCall:
+    return call.model_copy(update={"function": call.function.model_copy(update={"name": name})})
+
+
+def _function(tool: Tool) -> Mapping[str, object]:
     function = tool.get("function")
-    return str(function.get("name")) if isinstance(function, dict) else ""
+    return function if isinstance(function, dict) else {}
 
 
 def _learns_to_stop(rendered: Rendered, stop_ids: frozenset[int]) -> bool:
