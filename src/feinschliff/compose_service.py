@@ -9,6 +9,7 @@ from feinschliff.app.file_check import check_next
 from feinschliff.app.janitor import expire, tidy
 from feinschliff.app.service import Service
 from feinschliff.app.training import Training
+from feinschliff.app.usage import write_counts
 from feinschliff.catalog.market import load_market
 from feinschliff.core.settings import Settings
 from feinschliff.providers.embedders import Embedders
@@ -47,6 +48,7 @@ def working(service: Service) -> Iterator[None]:
             "janitor": partial(expire, service),
             "deployments": partial(remove_overdue, service),
             "jobs": training.step,
+            "usage": partial(write_counts, service),
         },
     )
     background.start()
@@ -55,3 +57,4 @@ def working(service: Service) -> Iterator[None]:
     finally:
         background.stop()
         training.stop()
+        write_counts(service)

@@ -3,7 +3,7 @@ import json
 
 import pytest
 from openai import AzureOpenAI, BadRequestError, NotFoundError, OpenAI
-from running import ADMIN_KEY
+from running import ADMIN_KEY, wait_until
 from test_jobs import ended, start
 
 ASK = [{"role": "user", "content": "What is 1+3?"}]
@@ -45,6 +45,22 @@ def test_a_tuned_model_answers_what_it_has_learnt(client, tuned):
     assert not chat(client).choices[0].message.content.startswith("It is")
     (checkpoint,) = [m.id for m in client.models.list() if m.id.startswith(f"{tuned}:ckpt-step-120")]
     assert chat(client, model=checkpoint).choices[0].message.content == chat(client, model=tuned).choices[0].message.content
+
+
+def test_what_a_tuned_model_costs_and_has_answered(server, client, tuned):
+    (job,) = [j.id for j in client.fine_tuning.jobs.list(limit=100) if j.fine_tuned_model == tuned]
+
+    def told():
+        cost = server.http().get(f"/v1/fine_tuning/jobs/{job}/cost").json()
+        return cost["inference"]["requests"] >= 1 and cost
+
+    asked = chat(client, model=tuned).usage
+    cost = wait_until(told)
+    assert cost["training"]["seconds"] > 0
+    assert cost["training"]["tokens"] > cost["training"]["amount"] == 0  # nobody has said what this machine costs
+    assert cost["inference"]["input_tokens"] >= asked.prompt_tokens
+    assert cost["inference"]["output_tokens"] >= asked.completion_tokens
+    assert json.loads(server.run("cost", job, "--json"))["training"] == cost["training"]
 
 
 def test_an_answer_is_held_to_a_schema(client):

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from feinschliff import __version__
 from feinschliff.api import errors, operations
 from feinschliff.api.azure.routes import AZURE
-from feinschliff.api.extension import catalog, deployments
+from feinschliff.api.extension import catalog, deployments, job_cost
 from feinschliff.api.openai import (
     chat,
     completions,
@@ -28,7 +28,7 @@ from feinschliff.app.service import Service
 
 OPENAI = (
     files.router, uploads.router, fine_tuning.router, permissions.router, models.router, chat.router, completions.router,
-    embeddings.router, deployments.router, catalog.router,
+    embeddings.router, deployments.router, catalog.router, job_cost.router,
 )
 PREFIXES = ("/v1", "/openai/v1")  # OpenAI's, and Azure's undated one
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from feinschliff.app.deployments import model_of
 from feinschliff.app.service import Service
+from feinschliff.app.usage import Answered, Asked, count, counted
 from feinschliff.core.errors import ModelUnavailable
 from feinschliff.core.live import Completed, Ended, FinishReason, Piece, ScoredToken, Submit
 from feinschliff.core.service import Caller, ModelName
@@ -23,6 +24,7 @@ class Answering:
 
     base: Path
     adapter: Path | None
+    asked: Asked
 
 
 @dataclass(slots=True)
@@ -44,12 +46,13 @@ def answering(service: Service, caller: Caller, name: str) -> Answering:
     except ModelUnavailable as error:
         raise no_model(error) from None
     adapter = None if row is None else service.settings.data_dir / row.folder
-    return Answering(service.offered.folder(ModelName(base)), adapter)
+    return Answering(service.offered.folder(ModelName(base)), adapter, Asked(caller.project, base if row is None else name))
 
 
 async def begin(service: Service, model: Answering, request: Submit) -> AsyncGenerator[Answer, None]:
     """The answer from its first piece on. What the engine refuses is raised here, before anything has been sent."""
     told = service.live.answers(model.base, request.model_copy(update={"adapter": None if model.adapter is None else str(model.adapter)}))
+    told = counted(service, model.asked, told)
     first = await anext(told)
     return _with(first, told)
 
@@ -86,11 +89,14 @@ async def all_whole(service: Service, model: Answering, requests: Sequence[Submi
 
 def embed(service: Service, caller: Caller, name: str, texts: Sequence[str]) -> tuple[list[tuple[float, ...]], int]:
     """Vectors of an embedding model, and the number of tokens. Raises NotFound."""
+    model = model_of(service, caller, name)
     try:
-        folder = service.offered.embedder(model_of(service, caller, name))
+        folder = service.offered.embedder(model)
     except ModelUnavailable as error:
         raise no_model(error) from None
-    return service.embedders(folder, texts)
+    vectors, n_tokens = service.embedders(folder, texts)
+    count(service, Asked(caller.project, model), Answered(requests=1, prompt_tokens=n_tokens))
+    return vectors, n_tokens
 
 
 async def rest_now_and_then(service: Service) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from threading import Condition
 
+from feinschliff.app.usage import Counts
 from feinschliff.catalog.market import Market, load_market
 from feinschliff.core.settings import Settings
 from feinschliff.providers.embedders import Embedders
@@ -59,6 +60,7 @@ class Service:
     live: LiveModels
     embedders: Embedders
     market: Market = field(default_factory=load_market)
+    counts: Counts = field(default_factory=Counts)
     clock: Callable[[], int] = now
     work: Bell = field(default_factory=Bell)
 

@@ -87,6 +87,11 @@ class Prices(Wire):
         return Prices(prices=tuple(merged.values()), machine=own.machine or self.machine)
 
 
+def money(amount: float) -> str:
+    """Cents, or as many digits as a small amount needs."""
+    return f"{amount:,.2f}" if amount == 0 or amount >= 0.1 else f"{amount:.2g}"
+
+
 def no_price(model: str, what: str) -> NoPrice:
     return NoPrice(
         f"The price of {model} for {what} is not known.",

@@ -15,6 +15,9 @@ from feinschliff.app.study_folder import Layout
 from feinschliff.catalog.fit import Fit, Work, duration, fit
 from feinschliff.catalog.machine import this_machine
 from feinschliff.catalog.models import CatalogModel
+from feinschliff.catalog.prices import money
+from feinschliff.cli import job_cost
+from feinschliff.cli.service import DATA_DIR, DatabaseUrl, DataDir
 from feinschliff.compose import model_folder, own_catalog, own_market
 from feinschliff.core.errors import ModelUnavailable
 from feinschliff.core.report import Report
@@ -23,7 +26,7 @@ from feinschliff.data.render import Renderer
 
 
 def cost(
-    study_file: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.", show_default=False)],
+    study_file: Annotated[Path, typer.Argument(metavar="STUDY.toml|JOB", help="The study file, or a job of the service: ftjob-…", show_default=False)],
     out: Annotated[Path | None, typer.Option("--out", help="The study's folder. Default: out/NAME.", show_default=False)] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="At the prices of this model of the catalogue, instead of the study's own.", show_default=False)
@@ -34,11 +37,17 @@ def cost(
     ] = None,
     before: Annotated[bool, typer.Option("--before", help="Estimate even where the study has been run.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    data_dir: DataDir = DATA_DIR,
+    database: DatabaseUrl = None,
 ) -> None:
     """Say what training, hosting and answering cost, and from how many requests on the tuned model has paid off.
 
-    Before the study is run this is an estimate from its data; afterwards it is what the study measured.
+    Before the study is run this is an estimate from its data; afterwards it is what the study measured. Of a job of the service
+    (with --data-dir, where it keeps its data): what it has cost, what it is expected to, and what its models have answered.
     """
+    if study_file.name.startswith("ftjob-"):
+        job_cost.show(study_file.name, data_dir, database, as_json=as_json)
+        return
     study = load_study(study_file)
     layout = Layout((out or Path("out") / study.name).resolve())
     hosted = own_catalog().find(model, provider) if model else None
@@ -120,8 +129,3 @@ def _lines(sheet: CostSheet) -> list[str]:
             else f"{sheet.tuned} never pays off against {sheet.untuned}{traffic}"
         )
     return lines
-
-
-def money(amount: float) -> str:
-    """Cents, or as many digits as a small amount needs."""
-    return f"{amount:,.2f}" if amount == 0 or amount >= 0.1 else f"{amount:.2g}"

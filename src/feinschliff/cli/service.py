@@ -63,7 +63,7 @@ def serve(
         models=_folders(model or []), config=settings_folder(), catalogue=catalogue, organization=organization,
         import_from=frozenset(import_from or ()), limits=limits_of(limit or []),
     )  # fmt: skip
-    with _opened(settings) as service:
+    with opened(settings) as service:
         from feinschliff.api.server import is_loopback, listen, run_server
         from feinschliff.app.keys import first_key, has_keys
         from feinschliff.compose_service import working
@@ -90,7 +90,7 @@ def create(
     database: DatabaseUrl = None,
 ) -> None:
     """Make a key and print it: it is stored as a hash, so this is the only time."""
-    with _opened(Settings(data_dir=data_dir.resolve(), database_url=database)) as service:
+    with opened(Settings(data_dir=data_dir.resolve(), database_url=database)) as service:
         from feinschliff.app.keys import create_key
 
         key_id, text = create_key(service, project=project, name=name, scope=scope)
@@ -101,7 +101,7 @@ def create(
 @keys.command(name="list")
 def list_all(data_dir: DataDir = DATA_DIR, database: DatabaseUrl = None) -> None:
     """Show every key's id, beginning, scope and project."""
-    with _opened(Settings(data_dir=data_dir.resolve(), database_url=database)) as service:
+    with opened(Settings(data_dir=data_dir.resolve(), database_url=database)) as service:
         from feinschliff.app.keys import list_keys
 
         table = Table("id", "key", "name", "project", "scope", "")
@@ -117,14 +117,14 @@ def revoke(
     database: DatabaseUrl = None,
 ) -> None:
     """Make a key useless, at once."""
-    with _opened(Settings(data_dir=data_dir.resolve(), database_url=database)) as service:
+    with opened(Settings(data_dir=data_dir.resolve(), database_url=database)) as service:
         from feinschliff.app.keys import revoke_key
 
         revoke_key(service, key_id)
 
 
 @contextmanager
-def _opened(settings: Settings) -> Iterator["Service"]:
+def opened(settings: Settings) -> Iterator["Service"]:
     try:
         from feinschliff.compose_service import open_service
     except ModuleNotFoundError as error:

@@ -64,6 +64,10 @@ def list_checkpoints(session: Session, job_id: str, cursor: Cursor) -> Page[Chec
     return page(session, CheckpointRow, cursor, CheckpointRow.job_id == job_id)
 
 
+def checkpoint_names(session: Session, job_id: str) -> Sequence[str]:
+    return session.scalars(select(CheckpointRow.model).where(CheckpointRow.job_id == job_id)).all()
+
+
 def has_checkpoint(session: Session, job_id: str, step: int) -> bool:
     return session.scalar(select(CheckpointRow.seq).where(CheckpointRow.job_id == job_id, CheckpointRow.step == step)) is not None
 
@@ -75,6 +79,11 @@ def find_model(session: Session, project: ProjectId, name: str) -> ModelRow | No
 
 def list_models(session: Session, project: ProjectId) -> Sequence[ModelRow]:
     return session.scalars(select(ModelRow).where(_usable(project)).order_by(ModelRow.seq)).all()
+
+
+def models_of(session: Session, job_id: str) -> Sequence[ModelRow]:
+    """What a job has made: the model and its checkpoints, in the order of their making."""
+    return session.scalars(select(ModelRow).where(ModelRow.job_id == job_id).order_by(ModelRow.seq)).all()
 
 
 def uses_folder(session: Session, folder: str) -> bool:

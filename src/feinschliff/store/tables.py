@@ -207,6 +207,19 @@ class DeploymentRow(Listed):
     __table_args__ = (UniqueConstraint("project_id", "name"),)
 
 
+class ModelUsageRow(Base):
+    """What a model, a base model or a tuned one, has answered to a project on a day."""
+
+    __tablename__ = "model_usage"
+    project_id: Mapped[str] = mapped_column(String(80), ForeignKey("projects.id"), primary_key=True)
+    model: Mapped[str] = mapped_column(String(400), primary_key=True)
+    day: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # since 1970-01-01, UTC
+    requests: Mapped[Big]
+    prompt_tokens: Mapped[Big]
+    cached_tokens: Mapped[Big]
+    completion_tokens: Mapped[Big]
+
+
 class RepeatRow(Base):
     """A request that was made with an Idempotency-Key, and what it made."""
 
