@@ -12,6 +12,7 @@ from feinschliff.app.file_check import describe, run_check
 from feinschliff.app.job_progress import Progress, owner
 from feinschliff.app.service import Service
 from feinschliff.catalog.fit import duration
+from feinschliff.catalog.models import HERE
 from feinschliff.catalog.workload import Counted
 from feinschliff.core.errors import (
     DoesNotFit,
@@ -50,12 +51,13 @@ class Training:
         changed = self._stop_what_should_not_run()
         with self._service.database.read() as db:
             waiting = rows.jobs_in(db, (JobStatus.VALIDATING, JobStatus.QUEUED, JobStatus.RUNNING))
+        most = max(self._service.settings.limits.running_jobs, self._service.market.regions.regions[HERE].concurrency)
         n_running = sum(job.status == JobStatus.RUNNING for job in waiting)
         for job in waiting:
             match JobStatus(job.status):
                 case JobStatus.VALIDATING:
                     changed |= self._change(job.id, JobStatus.VALIDATING, self._validate)
-                case JobStatus.QUEUED if n_running < self._service.settings.limits.running_jobs:
+                case JobStatus.QUEUED if n_running < most:
                     n_running += self._prepare(job)
                     changed = True
                 case JobStatus.RUNNING:

@@ -16,6 +16,7 @@ from in_process import application
 REGIONS = """
 [regions.local]
 kind = "machine"
+concurrency = 2
 quota = { training_tokens_per_month = 60_000, money_per_month = 20.0, jobs_per_month = 9 }
 
 [regions.cluster]
@@ -161,3 +162,14 @@ def test_once_the_tokens_are_counted_a_budget_stops_the_job_before_it_starts(hou
     assert not (house.service.runs / job / "spec.json").exists()
     assert house.client.get(f"/v1/fine_tuning/jobs/{later}").json()["status"] == "running"  # it was made later: its share did not count
     assert runs.known() == set()
+
+
+def test_as_many_jobs_at_once_as_the_region_allows(house):
+    file = house.upload(lines(10, 3))
+    made = [house.create(file).json()["id"] for _ in range(3)]
+    training = Training(house.service, TrainingRuns(house.service.runs))
+    for _ in range(2):
+        training.step()
+    states = [house.client.get(f"/v1/fine_tuning/jobs/{job}").json()["status"] for job in made]
+    training.stop()
+    assert states == ["running", "running", "queued"]
