@@ -18,12 +18,19 @@ Verdict = Literal["fits", "fits_recomputed", "too_large", "unknown"]
 
 
 class Hardware(Wire):
-    """What a region has for one job. `memory_bytes` is free memory; the rates are of matrix products, None where nobody measured."""
+    """What a region has for one job. `memory_bytes` is free memory, or with `whole` all of it; the rates are of matrix products, None
+    where nobody measured.
+    """
 
     name: str
     memory_bytes: int = Field(ge=0)
     flops_per_s: float | None = Field(None, gt=0)
     bf16: bool = False  # multiplied in hardware
+    whole: bool = False
+
+    @property
+    def memory(self) -> str:
+        return f"{self.name} has {gb(self.memory_bytes)}" if self.whole else f"{gb(self.memory_bytes)} free in {self.name}"
 
 
 class Work(Wire):
@@ -57,7 +64,7 @@ def fit(
     frugal = _passes(work, precision, hardware, recomputed=True)
     whole, least = (_total(model, method, p) for p in (fast, frugal))
     verdict: Verdict = "fits" if whole <= usable else "fits_recomputed" if least <= usable else "too_large"
-    numbers = f"{gb(whole)} in large passes, {gb(least)} at least; {gb(hardware.memory_bytes)} free in {hardware.name}, of which {SHARE:.0%} are used"
+    numbers = f"{gb(whole)} in large passes, {gb(least)} at least; {hardware.memory}, of which {SHARE:.0%} are used"
     return Fit(
         verdict=verdict, needs_bytes=whole, least_bytes=least, usable_bytes=usable,
         seconds=None if verdict == "too_large" else _seconds(model.architecture, method, fast, work, hardware, recomputed=verdict != "fits"),

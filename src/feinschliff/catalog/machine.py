@@ -17,8 +17,9 @@ def this_machine(root: Path = Path("/"), *, measured: bool = True, whole: bool =
     left out where `measured` is False).
     """
     return Hardware(
-        name="local", memory_bytes=all_bytes(root) if whole else available_bytes(root), flops_per_s=_matrix_rate() if measured else None, bf16=_multiplies_bf16(root)
-    )
+        name="local", memory_bytes=all_bytes(root) if whole else available_bytes(root), whole=whole,
+        flops_per_s=_matrix_rate() if measured else None, bf16=_multiplies_bf16(root),
+    )  # fmt: skip
 
 
 @cache

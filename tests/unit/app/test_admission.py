@@ -95,7 +95,7 @@ def error(answer):
     ("model", "more", "status", "code", "said"),
     [
         ("gpt-4o", {}, 422, "not_offered", "It is tuned in East US 2, North Central US, Sweden Central"),
-        ("Meta-Llama-3.1-70b-Instruct", {}, 422, "does_not_fit", "What fits: the model"),
+        ("Meta-Llama-3.1-70b-Instruct", {}, 422, "does_not_fit", "; local has "),
         ("old-house-model", {}, 422, "not_offered", "that ended on 2026-01-31. What still can: feinschliff catalog models --current. house-model"),
         ("tiny", {"region": "swedencentral"}, 404, "region_not_configured", "Write into regions.toml"),
         ("tiny", {"region": "cluster"}, 422, "not_offered", "trains on its own machine; cluster is of the kind 'ray'"),
