@@ -7,7 +7,9 @@ from pathlib import Path
 
 from feinschliff.app.deployments import model_of
 from feinschliff.app.service import Service
+from feinschliff.app.tool_calls import Called, Heard, NewReader, heard
 from feinschliff.app.usage import Answered, Asked, count, counted
+from feinschliff.core.chat import FunctionCall
 from feinschliff.core.errors import ModelUnavailable
 from feinschliff.core.live import Completed, Ended, FinishReason, Piece, ScoredToken, Submit
 from feinschliff.core.service import Caller, ModelName
@@ -32,6 +34,7 @@ class Choice:
     """One whole answer."""
 
     text: str = ""
+    calls: list[FunctionCall] = field(default_factory=list)
     tokens: list[ScoredToken] = field(default_factory=list)
     finish_reason: FinishReason = "stop"
 
@@ -49,21 +52,28 @@ def answering(service: Service, caller: Caller, name: str) -> Answering:
     return Answering(service.offered.folder(ModelName(base)), adapter, Asked(caller.project, base if row is None else name))
 
 
-async def begin(service: Service, model: Answering, request: Submit) -> AsyncGenerator[Answer, None]:
-    """The answer from its first piece on. What the engine refuses is raised here, before anything has been sent."""
+async def begin(
+    service: Service, model: Answering, request: Submit, new_reader: NewReader | None = None
+) -> AsyncGenerator[Heard, None]:
+    """The answer from its first piece on, searched for calls by readers where there are any. What the engine refuses is raised
+    here, before anything has been sent."""
     told = service.live.answers(model.base, request.model_copy(update={"adapter": None if model.adapter is None else str(model.adapter)}))
     told = counted(service, model.asked, told)
     first = await anext(told)
-    return _with(first, told)
+    answers = _with(first, told)
+    return heard(answers, new_reader) if new_reader else answers
 
 
-async def whole(answers: AsyncIterator[Answer], n: int) -> tuple[list[Choice], Completed]:
+async def whole(answers: AsyncIterator[Heard], n: int) -> tuple[list[Choice], Completed]:
     """All `n` choices, and what they cost."""
     choices = [Choice() for _ in range(n)]
     async for event in answers:
         match event:
             case Piece():
                 choices[event.index].text += event.text
+                choices[event.index].tokens += event.tokens
+            case Called():
+                choices[event.index].calls.append(event.call)
                 choices[event.index].tokens += event.tokens
             case Ended():
                 choices[event.index].finish_reason = event.finish_reason
@@ -72,11 +82,13 @@ async def whole(answers: AsyncIterator[Answer], n: int) -> tuple[list[Choice], C
     raise RuntimeError("the engine ended an answer without completing it")
 
 
-async def all_whole(service: Service, model: Answering, requests: Sequence[Submit]) -> list[tuple[list[Choice], Completed]]:
+async def all_whole(
+    service: Service, model: Answering, requests: Sequence[Submit], new_reader: NewReader | None = None
+) -> list[tuple[list[Choice], Completed]]:
     """Several prompts at once; where one fails, or the caller is cancelled, the work on all of them stops."""
 
     async def one(request: Submit) -> tuple[list[Choice], Completed]:
-        async with aclosing(await begin(service, model, request)) as answers:
+        async with aclosing(await begin(service, model, request, new_reader)) as answers:
             return await whole(answers, request.n)
 
     try:

@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter
 
 from feinschliff.core.chat import Conversation, Wire
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]  # the last is not the engine's, but of who reads its answers
 
 
 class Limits(Wire):

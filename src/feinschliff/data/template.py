@@ -93,7 +93,7 @@ class ChatTemplate:
             rows = _fold_system(rows)
         try:
             return self._run(rows, tools, answer_next)
-        except jinja2.exceptions.TemplateError as error:
+        except (jinja2.exceptions.TemplateError, TypeError) as error:  # TypeError: text + arguments, say, in a template
             raise BadData(
                 f"The model's chat template refuses this conversation: {error}",
                 hint="Check the order of roles; some templates want user and assistant to alternate.",

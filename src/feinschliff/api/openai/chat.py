@@ -1,6 +1,7 @@
 """/v1/chat/completions."""
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -9,9 +10,11 @@ from starlette.concurrency import run_in_threadpool
 
 from feinschliff.api.access import Reader, ServiceOf
 from feinschliff.api.openai.sampling import SamplingIn, UsageOut, events, now, while_connected
+from feinschliff.api.openai.tools import CallChunk, CallOut, ToolChoice, ToolIn, new_call_id, toolbox
 from feinschliff.api.wire import Body, Shown
 from feinschliff.app import answering as use
 from feinschliff.app.service import new_id
+from feinschliff.app.tool_calls import Called, Heard, Toolbox, tooled
 from feinschliff.core.chat import Message, ToolCall
 from feinschliff.core.live import (
     ChatPrompt,
@@ -24,7 +27,6 @@ from feinschliff.core.live import (
     TokenText,
 )
 from feinschliff.core.service_errors import RequestError
-from feinschliff.providers.live_program import Answer
 
 router = APIRouter(tags=["inference"])
 
@@ -74,18 +76,30 @@ class ChatIn(SamplingIn):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: Annotated[FormatText | FormatObject | FormatSchema, Field(discriminator="type")] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: list[ToolIn] | None = None
+    tool_choice: ToolChoice = None
     parallel_tool_calls: bool | None = None
+
+    def toolbox(self) -> Toolbox | None:
+        """Raises RequestError for a choice that cannot be met, or together with a format."""
+        box = toolbox([t.function for t in self.tools or ()], [t.given for t in self.tools or ()], self.tool_choice, self.parallel_tool_calls)
+        if box is not None and box.choice != "none" and self._format() is not None:
+            raise RequestError(
+                "A response_format together with tools is not supported.", param="response_format",
+                hint="Leave it out, or set tool_choice to 'none'.",
+            )  # fmt: skip
+        return box
+
+    def prompt(self) -> ChatPrompt:
+        return ChatPrompt(messages=tuple(m.message() for m in self.messages))
 
     def submit(self) -> Submit:
         """Raises RequestError for what is not done here."""
-        if self.tools:
-            raise RequestError("Tools are not supported yet.", param="tools", hint="Describe them in the system message.")
         if self.top_logprobs is not None and not self.logprobs:
             raise RequestError("top_logprobs needs logprobs to be true.", param="top_logprobs")
         most = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
         return Submit(
-            id=new_id("chatcmpl-"), prompt=ChatPrompt(messages=tuple(m.message() for m in self.messages)), n=self.n or 1,
+            id=new_id("chatcmpl-"), prompt=self.prompt(), n=self.n or 1,
             sampling=self.sampling(most, (self.top_logprobs or 0) if self.logprobs else None), format=self._format(),
         )  # fmt: skip
 
@@ -125,15 +139,27 @@ class Logprobs(Shown):
 
 class MessageOut(Shown):
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None
+
+
+class CallingMessageOut(MessageOut):
+    tool_calls: list[CallOut]
 
 
 class ChoiceOut(Shown):
     index: int
-    message: MessageOut
+    message: CallingMessageOut | MessageOut
     finish_reason: str
     logprobs: Logprobs | None
+
+    @classmethod
+    def of(cls, index: int, choice: use.Choice, body: ChatIn) -> "ChoiceOut":
+        message = MessageOut(content=choice.text, refusal=None)
+        if choice.calls:
+            calls = [CallOut(id=new_call_id(), function=call) for call in choice.calls]
+            message = CallingMessageOut(content=choice.text or None, refusal=None, tool_calls=calls)
+        return cls(index=index, message=message, finish_reason=choice.finish_reason, logprobs=_logprobs(choice.tokens, body))
 
 
 class ChatOut(Shown):
@@ -145,9 +171,13 @@ class ChatOut(Shown):
     usage: UsageOut
 
 
+class CallDelta(Shown):
+    tool_calls: list[CallChunk]
+
+
 class ChunkChoice(Shown):
     index: int
-    delta: dict[str, str]
+    delta: dict[str, str | None] | CallDelta
     finish_reason: str | None
     logprobs: Logprobs | None
 
@@ -165,45 +195,44 @@ class ChunkOut(Shown):
 @router.post("/chat/completions", response_model=ChatOut)
 async def chat(body: ChatIn, request: Request, service: ServiceOf, caller: Reader) -> Response | ChatOut:
     """Answer a chat. Every base model and every tuned one answers by its name; it is loaded when first asked."""
-    submit = body.submit()
+    submit, box = body.submit(), body.toolbox()
     model = await run_in_threadpool(use.answering, service, caller, body.model)
+    asked = await run_in_threadpool(tooled, model.base, submit, body.prompt(), box)
     if body.stream:
-        return events(_chunks(body, submit, await use.begin(service, model, submit)), counted=body.counts_in_stream)
-    ((choices, counts),) = await while_connected(request, use.all_whole(service, model, [submit]))
-    n_top = body.top_logprobs or 0
-    shown = [
-        ChoiceOut(
-            index=i, message=MessageOut(content=c.text, refusal=None), finish_reason=c.finish_reason,
-            logprobs=Logprobs.of(c.tokens, n_top) if body.logprobs else None,
-        )
-        for i, c in enumerate(choices)
-    ]  # fmt: skip
+        answers = await use.begin(service, model, asked.request, asked.new_reader)
+        return events(_chunks(body, submit.id, answers), counted=body.counts_in_stream)
+    ((choices, counts),) = await while_connected(request, use.all_whole(service, model, [asked.request], asked.new_reader))
+    shown = [ChoiceOut.of(i, choice, body) for i, choice in enumerate(choices)]
     return ChatOut(id=submit.id, created=now(), model=body.model, choices=shown, usage=UsageOut.of(counts))
 
 
-async def _chunks(body: ChatIn, submit: Submit, answers: AsyncGenerator[Answer, None]) -> AsyncGenerator[BaseModel, None]:
+async def _chunks(body: ChatIn, answer_id: str, answers: AsyncGenerator[Heard, None]) -> AsyncGenerator[BaseModel, None]:
     """Each choice begins with its role and ends with its reason."""
-    created, begun = now(), set[int]()
-
-    def chunk(choices: list[ChunkChoice], usage: UsageOut | None = None) -> ChunkOut:
-        return ChunkOut(id=submit.id, created=created, model=body.model, choices=choices, usage=usage)
-
+    begun = set[int]()
+    chunk = partial(ChunkOut, id=answer_id, created=now(), model=body.model)
     async with aclosing(answers):
         async for event in answers:
-            match event:
-                case Piece() | Ended():
-                    if event.index not in begun:
-                        begun.add(event.index)
-                        first = {"role": "assistant", "content": ""}
-                        yield chunk([ChunkChoice(index=event.index, delta=first, finish_reason=None, logprobs=None)])
-                    yield chunk([_chunk_choice(event, body)])
-                case Completed():
-                    if body.counts_in_stream:
-                        yield chunk([], UsageOut.of(event))
+            if isinstance(event, Completed):
+                if body.counts_in_stream:
+                    yield chunk(choices=[], usage=UsageOut.of(event))
+                continue
+            if event.index not in begun:
+                begun.add(event.index)
+                first = {"role": "assistant", "content": None if isinstance(event, Called) else ""}
+                yield chunk(choices=[ChunkChoice(index=event.index, delta=first, finish_reason=None, logprobs=None)], usage=None)
+            yield chunk(choices=[_chunk_choice(event, body)], usage=None)
 
 
-def _chunk_choice(event: Piece | Ended, body: ChatIn) -> ChunkChoice:
-    if isinstance(event, Ended):
-        return ChunkChoice(index=event.index, delta={}, finish_reason=event.finish_reason, logprobs=None)
-    logprobs = Logprobs.of(event.tokens, body.top_logprobs or 0) if body.logprobs else None
-    return ChunkChoice(index=event.index, delta={"content": event.text}, finish_reason=None, logprobs=logprobs)
+def _chunk_choice(event: Piece | Called | Ended, body: ChatIn) -> ChunkChoice:
+    match event:
+        case Ended():
+            return ChunkChoice(index=event.index, delta={}, finish_reason=event.finish_reason, logprobs=None)
+        case Piece():
+            delta = {"content": event.text}
+        case Called():
+            delta = CallDelta(tool_calls=[CallChunk(index=event.number, id=new_call_id(), function=event.call)])
+    return ChunkChoice(index=event.index, delta=delta, finish_reason=None, logprobs=_logprobs(event.tokens, body))
+
+
+def _logprobs(tokens: Sequence[ScoredToken], body: ChatIn) -> Logprobs | None:
+    return Logprobs.of(tokens, body.top_logprobs or 0) if body.logprobs else None

@@ -12,9 +12,9 @@ from feinschliff.api.openai.sampling import SamplingIn, UsageOut, events, now, w
 from feinschliff.api.wire import Shown
 from feinschliff.app import answering as use
 from feinschliff.app.service import new_id
+from feinschliff.app.tool_calls import Heard
 from feinschliff.core.live import Completed, Ended, Piece, ScoredToken, Submit, TextPrompt, TokenPrompt
 from feinschliff.core.service_errors import RequestError
-from feinschliff.providers.live_program import Answer
 
 router = APIRouter(tags=["inference"])
 USUAL_TOKENS = 16  # where max_tokens is not given, as OpenAI documents it
@@ -119,7 +119,7 @@ async def complete(body: CompletionIn, request: Request, service: ServiceOf, cal
     return CompletionOut(id=submits[0].id, created=now(), model=body.model, choices=shown, usage=usage)
 
 
-async def _chunks(body: CompletionIn, submit: Submit, answers: AsyncGenerator[Answer, None]) -> AsyncGenerator[BaseModel, None]:
+async def _chunks(body: CompletionIn, submit: Submit, answers: AsyncGenerator[Heard, None]) -> AsyncGenerator[BaseModel, None]:
     created, offsets = now(), dict[int, int]()
 
     def chunk(choices: list[TextChoice], usage: UsageOut | None = None) -> CompletionOut:
