@@ -124,7 +124,8 @@ def test_what_cannot_be_answered_is_refused(client, change, kind, message):
 def test_embeddings_in_both_encodings(client, server):
     asked = {"model": "all-minilm-l6-v2", "input": ["a cat", "a kitten", "tax law"]}
     floats = client.embeddings.create(**asked, encoding_format="float")
-    packed = OpenAI(base_url=f"{server.url}/v1", api_key=ADMIN_KEY).embeddings.create(**asked)  # asks for base64
+    with OpenAI(base_url=f"{server.url}/v1", api_key=ADMIN_KEY) as plain:
+        packed = plain.embeddings.create(**asked)  # asks for base64
     cat, kitten, law = (e.embedding for e in floats.data)
     assert packed.data[0].embedding == pytest.approx(cat, abs=1e-6)
     assert floats.usage.prompt_tokens > 6
@@ -137,19 +138,19 @@ def test_embeddings_in_both_encodings(client, server):
 
 
 def test_azures_client_asks_by_deployment(client, server):
-    azure = AzureOpenAI(azure_endpoint=server.url, api_key=ADMIN_KEY, api_version="2024-10-21", max_retries=0)
-    assert chat(azure).choices[0].message.content == chat(client).choices[0].message.content
-    streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chat(azure, stream=True))
-    assert streamed == chat(client).choices[0].message.content
-    assert azure.completions.create(model="tiny", prompt="One", max_tokens=2, temperature=0).usage.completion_tokens == 2
-    assert len(azure.embeddings.create(model="all-minilm-l6-v2", input="a cat").data[0].embedding) == 384
-    with pytest.raises(NotFoundError):
-        chat(azure, model="gpt-9")
-    with pytest.raises(BadRequestError, match="temperature"):
-        chat(azure, temperature=3)
+    with AzureOpenAI(azure_endpoint=server.url, api_key=ADMIN_KEY, api_version="2024-10-21", max_retries=0) as azure:
+        assert chat(azure).choices[0].message.content == chat(client).choices[0].message.content
+        streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chat(azure, stream=True))
+        assert streamed == chat(client).choices[0].message.content
+        assert azure.completions.create(model="tiny", prompt="One", max_tokens=2, temperature=0).usage.completion_tokens == 2
+        assert len(azure.embeddings.create(model="all-minilm-l6-v2", input="a cat").data[0].embedding) == 384
+        with pytest.raises(NotFoundError):
+            chat(azure, model="gpt-9")
+        with pytest.raises(BadRequestError, match="temperature"):
+            chat(azure, temperature=3)
 
 
 def test_azures_undated_paths_are_openais(client, server):
-    azure = OpenAI(base_url=f"{server.url}/openai/v1", api_key=ADMIN_KEY)
-    assert chat(azure).choices[0].message.content == chat(client).choices[0].message.content
-    assert [m.id for m in azure.models.list()] == [m.id for m in client.models.list()]
+    with OpenAI(base_url=f"{server.url}/openai/v1", api_key=ADMIN_KEY) as azure:
+        assert chat(azure).choices[0].message.content == chat(client).choices[0].message.content
+        assert [m.id for m in azure.models.list()] == [m.id for m in client.models.list()]

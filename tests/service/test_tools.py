@@ -26,7 +26,7 @@ def lines():
 @pytest.fixture(scope="module")
 def tuned(client):
     """Has learnt when to call, when to tell what came of it, and when just to talk."""
-    method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 30, "batch_size": 4, "learning_rate_multiplier": 5}}}
+    method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 20, "batch_size": 4, "learning_rate_multiplier": 2}}}
     job = client.fine_tuning.jobs.create(model="tiny", training_file=upload(client, lines()).id, method=method, seed=7)
     return ended(client, job.id).fine_tuned_model
 
