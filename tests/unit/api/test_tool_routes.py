@@ -1,8 +1,8 @@
 """What can be asked of which model with tools; the answers themselves are in tests/service/test_tools.py."""
 import pytest
-from tiny import CHATML, NO_SYSTEM, make_tiny_model
 
 from in_process import application
+from tiny import CHATML, NO_SYSTEM, make_tiny_model
 
 TEMPLATES = {
     "tiny": CHATML,

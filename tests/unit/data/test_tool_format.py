@@ -1,4 +1,5 @@
 import pytest
+from tool_templates import ADDS, HERMES, LLAMA, MISTRAL, NAMED, THINKS, XML
 
 from feinschliff.core.chat import FunctionCall, Message, ToolCall, user
 from feinschliff.core.errors import BadData
@@ -6,7 +7,6 @@ from feinschliff.data.template import ChatTemplate
 from feinschliff.data.tool_calls import CallReader, forced
 from feinschliff.data.tool_format import Function, NamedCall, ObjectCall, ToolFormat, learn
 from tiny import CHATML, NO_SYSTEM
-from tool_templates import ADDS, HERMES, LLAMA, MISTRAL, NAMED, THINKS, XML
 
 TOOLS = [{"type": "function", "function": {"name": n, "parameters": {"type": "object"}}} for n in ("f", "g")]
 CALLS = [FunctionCall(name="f", arguments='{"city": "Zürich \\"x\\" {", "n": [1, {"a": null}]}'), FunctionCall(name="g", arguments="{}")]
