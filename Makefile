@@ -40,11 +40,11 @@ demo: install ## the whole journey on the bundled example: data, arms, training,
 
 test: install ## the tests, but for those that take minutes each
 	@echo "test: pytest"
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-all: install ## all tests
 	@echo "test-all: pytest, the long ones too"
-	@$(BIN)/python -m pytest -q -m "long or not long"
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "long or not long"
 
 check: install ## lint, types, layering, generated documents
 	$(BIN)/ruff check

@@ -185,7 +185,7 @@ def test_known_model_that_no_source_has(cli, tmp_path, tiny_encoder, monkeypatch
     hub_only = models.Hub(kind="hub", repository="nobody/nothing")
     package = models.FolderPackage(kind="folder_package", package="no-such-weights", version="1", module="no_such_weights", folder="m")
     known = models.load_catalog().models[0].model_copy(update={"id": "far-away", "sources": (package, hub_only)})
-    monkeypatch.setattr("feinschliff.compose.load_catalog", lambda *_: models.Catalog(models=(known,)))
+    monkeypatch.setattr("feinschliff.compose.own_catalog", lambda: models.Catalog(models=(known,)))
     monkeypatch.setenv("FEINSCHLIFF_CACHE", str(tmp_path / "cache"))
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
