@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from feinschliff import __version__
 from feinschliff.api import errors, operations
 from feinschliff.api.azure.routes import AZURE
-from feinschliff.api.extension import catalog, deployments, job_cost
+from feinschliff.api.extension import catalog, deployments, job_cost, tokens
 from feinschliff.api.openai import (
     chat,
     completions,
@@ -19,6 +19,7 @@ from feinschliff.api.openai import (
     fine_tuning,
     models,
     permissions,
+    responses,
     uploads,
 )
 from feinschliff.api.rates import Rates
@@ -28,7 +29,7 @@ from feinschliff.app.service import Service
 
 OPENAI = (
     files.router, uploads.router, fine_tuning.router, permissions.router, models.router, chat.router, completions.router,
-    embeddings.router, deployments.router, catalog.router, job_cost.router,
+    embeddings.router, responses.router, deployments.router, catalog.router, job_cost.router, tokens.router,
 )
 PREFIXES = ("/v1", "/openai/v1")  # OpenAI's, and Azure's undated one
 
@@ -54,6 +55,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.rates = Rates(service.settings.limits.requests_per_minute)
     errors.install(app)
     app.include_router(operations.router)
+    app.include_router(tokens.router)  # as vLLM has it, besides /v1
     for prefix in PREFIXES:
         for router in OPENAI:
             app.include_router(router, prefix=prefix)

@@ -67,20 +67,24 @@ class Renderer:
         turns = [i for i, m in enumerate(example.messages) if m.role == "assistant" and m.weight != 0]
         return tuple(self._rendered(self._single_turn(example.messages[: i + 1], example.tools)) for i in turns)
 
-    def prompt_tokens(self, messages: Sequence[Message], tools: Sequence[Tool] | None = None) -> list[int]:
-        """The tokens after which the model answers `messages`."""
+    def prompt_tokens(
+        self, messages: Sequence[Message], tools: Sequence[Tool] | None = None, *, answer_next: bool = True
+    ) -> list[int]:
+        """The tokens after which the model answers `messages`; without `answer_next` those of the conversation alone."""
+        if not answer_next:
+            return list(self._encode(self._template.render(messages, tools=tools, answer_next=False)))
         segments = self._segments(tuple(messages), tools, answer_next=True)
         if segments is None:
             segments = [Segment(self._template.render(messages, tools=tools, answer_next=True), 0)]
         return [token for s in segments for token in self._encode(s.text)]
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Plain text of generated tokens, special tokens left out."""
-        return self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+    def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        """Plain text of generated tokens; special tokens are left out unless they are wanted."""
+        return self._tokenizer.decode(list(tokens), skip_special_tokens=not special)
 
-    def encode_text(self, text: str) -> list[int]:
-        """Tokens of a plain text, nothing added."""
-        return list(self._encode(text))
+    def encode_text(self, text: str, *, special: bool = False) -> list[int]:
+        """Tokens of a plain text; with `special` also those that the tokenizer adds by itself."""
+        return self._tokenizer.encode(text, add_special_tokens=True).ids if special else list(self._encode(text))
 
     def token_texts(self, tokens: Sequence[int]) -> list[str]:
         """One readable text per token, special tokens included."""
