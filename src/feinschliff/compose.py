@@ -5,16 +5,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from feinschliff.app.study_run import Backends
 from feinschliff.catalog.market import Market, load_market
-from feinschliff.catalog.models import Catalog
+from feinschliff.catalog.models import Catalog, CatalogModel
+from feinschliff.catalog.regions import Azure, OpenAi
 from feinschliff.core.engine import Sampling
 from feinschliff.core.ports import Embedder, Responder
 from feinschliff.core.study import Study
 from feinschliff.providers import weights
 from feinschliff.providers.engine import LocalEmbedder, LocalResponder, Program
+from feinschliff.providers.remote.connect import connect
+from feinschliff.providers.remote.ledger import Ledger
 from feinschliff.providers.trainer import LocalTrainer
+
+if TYPE_CHECKING:
+    from feinschliff.providers.remote.account import Account
 
 REPORTED = ("feinschliff", "torch", "transformers", "tokenizers", "numpy", "scipy", "ladybug", "gqlppy")
 
@@ -29,6 +36,29 @@ def settings_folder() -> Path:
 def own_market() -> Market:
     """The catalogue, regions and prices, with the user's own files on top. Raises BadStudy where one is malformed."""
     return load_market(settings_folder())
+
+
+def state_folder() -> Path:
+    """What commands remember of remote calls: `$FEINSCHLIFF_STATE`, else `$XDG_STATE_HOME/feinschliff` or `~/.local/state/feinschliff`."""
+    if own := os.environ.get("FEINSCHLIFF_STATE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "feinschliff"
+
+
+def remote_ledger(region: str) -> Ledger:
+    """What has been spent in a remote region."""
+    return Ledger(state_folder() / "remote" / f"{region}.jsonl")
+
+
+def remote_account(region: str, place: Azure | OpenAi, model: CatalogModel | None = None) -> "Account":
+    """The calls of a remote region, at the prices of `model`. Raises MissingExtra, RegionNotConfigured without its credential."""
+    client = connect(region, place)
+    from feinschliff.providers.remote.account import (
+        Account,  # needs the client's package, which not everybody has
+    )
+
+    price = None if model is None else own_market().prices.of(model)
+    return Account(region, client, remote_ledger(region), azure=isinstance(place, Azure), price=price)
 
 
 def own_catalog() -> Catalog:

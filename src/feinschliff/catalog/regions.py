@@ -51,19 +51,24 @@ class Ray(Place):
 
 
 class Azure(Place):
-    """An Azure OpenAI resource. The credential itself is never in the file: `key_env` names the variable that holds a key."""
+    """An Azure OpenAI resource. The credentials themselves are never in the file: `…_env` name the variables that hold them."""
 
     kind: Literal["azure"]
     location: str  # "Sweden Central"
     endpoint: str
-    api_version: str
+    api_version: str  # a date as "2024-10-21", or "v1" for the undated paths
     credential: Literal["key", "entra"] = "key"
     key_env: str = "AZURE_OPENAI_API_KEY"
+    token_env: str | None = None  # with "entra": a variable that holds a token; without it azure-identity finds one
     training: Training = "standard"
     data_residency: bool | None = None  # None: as the training type has it
     subscription: str | None = None  # these three are for the management plane, which deploys
     resource_group: str | None = None
     resource: str | None = None
+    management_endpoint: str = "https://management.azure.com"
+    management_token_env: str | None = None  # a variable that holds a token for it; without it azure-identity finds one
+    deployment: Training = "developer"  # how a study deploys what it tuned, for as long as it asks
+    capacity: int = Field(50, ge=1)  # of a deployment, in thousands of tokens a minute
 
 
 class OpenAi(Place):
@@ -139,7 +144,7 @@ def keeps_data(region: Region) -> bool:
 def missing_credential(region: Region, environment: Mapping[str, str] = os.environ) -> str | None:
     """The environment variable that a remote region needs and that is not set."""
     match region:
-        case Azure(credential="key", key_env=name) | OpenAi(key_env=name):
+        case Azure(credential="key", key_env=name) | Azure(credential="entra", token_env=str(name)) | OpenAi(key_env=name):
             return None if environment.get(name) else name
         case _:
             return None

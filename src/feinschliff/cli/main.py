@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from feinschliff import __version__
-from feinschliff.cli import catalog, cost, data, service, study
+from feinschliff.cli import catalog, cost, data, jobs, service, study
 from feinschliff.core.errors import FeinschliffError
 
 INTERRUPTED = 130  # what Typer makes of Ctrl-C
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
 app.add_typer(catalog.app, name="catalog")
+app.add_typer(jobs.app, name="jobs")
 app.command(name="cost")(cost.cost)
 app.command()(service.serve)
 app.add_typer(service.keys, name="keys")

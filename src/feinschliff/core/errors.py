@@ -133,3 +133,22 @@ class NoPrice(FeinschliffError):
 
     status = 422
     code = "no_price"
+
+
+class ProviderRefused(FeinschliffError):
+    """A remote provider was asked and said no: a wrong key, an unknown model, a file that it does not take."""
+
+    status = 502
+    code = "provider_refused"
+
+
+class ProviderUnreachable(FeinschliffError):
+    """A remote provider gave no answer, or was too busy to; whether it did what it was asked is not known."""
+
+    exit_code = 1
+    status = 503
+    code = "provider_unreachable"
+
+    def __init__(self, message: str, *, hint: str = "Try again later.", retry_after_s: float = 0.0) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s

@@ -206,7 +206,16 @@ class Failed(Wire):
     hint: str = ""
 
 
+class Told(Wire):
+    """What a remote provider says of a job in words of its own."""
+
+    kind: Literal["told"] = "told"
+    id: str  # the provider's
+    message: str
+    level: Literal["info", "warn", "error"] = "info"
+
+
 TrainEvent = Annotated[
-    Started | LrProbe | Step | Validation | Checkpoint | Finished | Failed, Field(discriminator="kind")
+    Started | LrProbe | Step | Validation | Checkpoint | Finished | Failed | Told, Field(discriminator="kind")
 ]
 TRAIN_EVENT: TypeAdapter[TrainEvent] = TypeAdapter(TrainEvent)

@@ -29,7 +29,7 @@ class LocalTrainer:
         died without saying why; jobs in the same process as one that gave up are finished first.
         """
         for job_id, spec in specs.items():
-            _claim(self.folder(job_id), spec)
+            claim(self.folder(job_id), spec)
         tails = {job_id: _Tail(self.folder(job_id)) for job_id in specs}
         for job_id, tail in tails.items():
             for event in tail.read():
@@ -84,7 +84,8 @@ class _Tail:
             yield self.last
 
 
-def _claim(run_dir: Path, spec: TrainSpec) -> None:
+def claim(run_dir: Path, spec: TrainSpec) -> None:
+    """The folder for this spec alone. Raises FolderInUse where it holds another one."""
     run_dir.mkdir(parents=True, exist_ok=True)
     file = run_dir / "spec.json"
     if not file.exists():
