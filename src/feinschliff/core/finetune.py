@@ -6,6 +6,10 @@ from pydantic import Field
 from feinschliff.core.chat import Wire
 from feinschliff.core.jobs import Auto
 
+# PostgreSQL would keep a NUL within JSON, but every later search of that JSON would fail.
+_Key = Annotated[str, Field(max_length=64, pattern=r"^[^\x00]*$")]
+_Value = Annotated[str, Field(max_length=512, pattern=r"^[^\x00]*$")]
+
 
 class TuningHyperparameters(Wire):
     """What a client may choose. "auto" is resolved by the training program, from the data and the model."""
@@ -28,7 +32,7 @@ class NewJob(Wire):
     validation_file: str | None = None
     suffix: str | None = Field(None, min_length=1, max_length=64)
     seed: int | None = Field(None, ge=0, le=2_147_483_647)
-    metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = Field(None, max_length=16)
+    metadata: dict[_Key, _Value] | None = Field(None, max_length=16)
     hyperparameters: TuningHyperparameters = TuningHyperparameters()
     method: Literal["supervised"] = "supervised"
     region: str | None = None

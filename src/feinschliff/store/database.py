@@ -5,15 +5,21 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session as Session  # use cases take it from here
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from feinschliff.core.service_errors import RequestError
 
 WRITES = "feinschliff_writes"
 BUSY_S = 30  # how long a writer waits for another one
 
 
 class Database:
-    """Transactions as context managers: `read` sees one state, `write` commits at its end or changes nothing."""
+    """Transactions as context managers: `read` sees one state, `write` commits at its end or changes nothing.
+
+    Both raise RequestError for a value that the database cannot hold: PostgreSQL keeps no NUL in a text, SQLite does.
+    """
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
@@ -25,16 +31,24 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        with Session(self.engine, expire_on_commit=False, autoflush=False) as session:
+        with _holdable(), Session(self.engine, expire_on_commit=False, autoflush=False) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+        with _holdable(), Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+@contextmanager
+def _holdable() -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        raise RequestError("The request holds a value that the database cannot keep.", hint="Send text without NUL characters.") from error
 
 
 def _engine(url: str) -> Engine:
