@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from feinschliff.app import jobs, results
+from feinschliff.app.model_card import write_card
 from feinschliff.app.service import Service, new_id
 from feinschliff.core.finetune import NewJob
 from feinschliff.core.jobs import Checkpoint, Failed, Finished, Started, Step, TrainEvent, Validation
@@ -89,8 +90,9 @@ class Progress:
         service = self._service
         name = self._name(row)
         self._add_model(db, row, name, event.path, None)
-        self._keep_checkpoint(db, row, Checkpoint(step=event.step, path=event.path))  # the program makes none after the last epoch
         row.fine_tuned_model, row.trained_tokens = name, event.trained_tokens
+        write_card(service, db, row, event, self._runs / row.id)
+        self._keep_checkpoint(db, row, Checkpoint(step=event.step, path=event.path))  # the program makes none after the last epoch
         row.result_files = results.keep(service, db, owner(row), row.id)
         jobs.tell(service, db, row, "model", f"New fine-tuned model created: {name}")
         jobs.end(service, db, row, JobStatus.SUCCEEDED, "The job has successfully completed")

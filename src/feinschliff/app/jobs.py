@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
-from feinschliff.app import admission, files
+from feinschliff.app import admission, files, lineage
 from feinschliff.app.service import Service, new_id
 from feinschliff.core.finetune import NewJob
 from feinschliff.core.service import Caller, FileStatus, JobStatus
@@ -24,7 +24,7 @@ def create_job(service: Service, caller: Caller, new: NewJob, idempotency_key: s
     Raises ModelUnavailable, NotFound for a file, RequestError for one that is no training file, Conflict, RateLimited; and
     NotOffered, DoesNotFit, OverBudget where the job could not be carried out.
     """
-    model = admission.chosen(service, new)
+    model = admission.chosen(service, lineage.on_base(service, caller.project, new))
     digest = hashlib.sha256(new.model_dump_json().encode()).hexdigest()
     with service.database.write() as db:
         if idempotency_key is not None and (again := _made_before(db, caller, idempotency_key, digest)) is not None:

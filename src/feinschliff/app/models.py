@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from feinschliff.app.deployments import check_not_deployed
+from feinschliff.app.lineage import check_not_awaited
 from feinschliff.app.service import Service, new_id
 from feinschliff.core.errors import ModelUnavailable
 from feinschliff.core.service import Caller, JobStatus
@@ -49,13 +50,14 @@ def get_model(service: Service, caller: Caller, name: str) -> ListedModel:
 
 
 def delete_model(service: Service, caller: Caller, name: str) -> None:
-    """Raises NotFound, Conflict for a base model, one whose job still runs, or one that is deployed."""
+    """Raises NotFound, Conflict for a base model, one whose job still runs, that is deployed, or that a waiting job starts from."""
     with service.database.write() as db:
         row = _own(service, db, caller, name)
         job = jobs.job_of(db, row.job_id)
         if job is not None and not JobStatus(job.status).ended:
             raise Conflict(f"The job {job.id} that makes {name!r} has not ended.", hint="Cancel it first.", param="model")
         check_not_deployed(db, row)
+        check_not_awaited(db, row)
         db.delete(row)
         db.flush()
         shared = jobs.uses_folder(db, row.folder)  # a job's model is its last checkpoint, too

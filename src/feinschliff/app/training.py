@@ -10,6 +10,7 @@ from pathlib import Path
 from feinschliff.app import admission, files, jobs
 from feinschliff.app.file_check import describe, run_check
 from feinschliff.app.job_progress import Progress, owner
+from feinschliff.app.lineage import START, bring_start
 from feinschliff.app.service import Service
 from feinschliff.catalog.fit import duration
 from feinschliff.catalog.models import HERE
@@ -23,7 +24,7 @@ from feinschliff.core.errors import (
     ProgramFailed,
 )
 from feinschliff.core.finetune import NewJob
-from feinschliff.core.jobs import TRAIN_EVENT, Finished, Hyperparameters, TrainSpec
+from feinschliff.core.jobs import TRAIN_EVENT, Finished, Hyperparameters, Lora, TrainSpec
 from feinschliff.core.service import FileStatus, JobStatus, ModelName, ProjectId
 from feinschliff.data.files import write_text
 from feinschliff.providers.run_log import RunLogs
@@ -131,9 +132,10 @@ class Training:
             self._write_chats(job, job.validation_file, folder / "valid.jsonl", model)
         if not self._change(job.id, JobStatus.QUEUED, lambda db, row: self._admit(db, row, counted)):
             return
-        wanted = new.hyperparameters
+        wanted, method = new.hyperparameters, bring_start(self._service, job, folder)
         spec = TrainSpec(
-            model=str(model.resolve()), train_files=("train.jsonl",), seed=job.seed,
+            model=str(model.resolve()), train_files=("train.jsonl",), seed=job.seed, method=method or Lora(),
+            start_adapter=None if method is None else START,
             validation_file=None if job.validation_file is None else "valid.jsonl",
             hyperparameters=Hyperparameters(
                 n_epochs=wanted.n_epochs, batch_size=wanted.batch_size, learning_rate="auto", learning_rate_multiplier=wanted.multiplier

@@ -85,6 +85,8 @@ class TrainSpec(Wire):
     train_files: tuple[str, ...] = Field(min_length=1)
     validation_file: str | None = None
     method: Method = Lora()
+    # A LoRA run may begin with an adapter that was trained before (its folder); the optimizer and the schedule begin anew.
+    start_adapter: str | None = None
     hyperparameters: Hyperparameters = Hyperparameters()
     max_tokens: int | None = None  # longer examples are refused by name; None: the model's own limit
     precision: Precision = "auto"
@@ -102,9 +104,11 @@ class TrainSpec(Wire):
     lr_probe: bool = False  # a range probe before the first step chooses the rate; learning_rate is the middle of its range
 
     @model_validator(mode="after")
-    def _sharded_as_a_whole(self) -> Self:
+    def _method_agrees(self) -> Self:
         if self.sharding == "full" and not isinstance(self.method, Full):
             raise ValueError('sharding = "full" is for full fine-tuning (method.kind = "full"); an adapter\'s base is not sharded.')
+        if self.start_adapter is not None and isinstance(self.method, Full):
+            raise ValueError("start_adapter is for LoRA; full fine-tuning goes on from a whole model's folder, named as the model.")
         return self
 
 

@@ -46,6 +46,29 @@ def add(decoder: Decoder, method: Lora, seed: int) -> None:
         )
 
 
+def start_from(decoder: Decoder, folder: Path) -> None:
+    """Give the fresh adapter in the model the weights of the one in `folder`, which must have the same form. Raises BadStudy."""
+    found, scale = read(folder)
+    fresh = {place.name: place for place in places(decoder)}
+    if found.keys() != fresh.keys():
+        raise BadStudy(
+            f"The adapter in {folder} is on other layers than this run's.", hint="Train with the targets that it was trained with."
+        )
+    for name, place in fresh.items():
+        kept = {key: value for key, value in zip(("lora_A", "lora_B", "lora_magnitude_vector"), found[name], strict=True) if value is not None}
+        shapes = {key: value.shape for key, value in kept.items()}
+        if shapes != {key: p.shape for key, p in place.parameters.items()} or abs(scale - place.scale) > 1e-6 * place.scale:
+            raise BadStudy(
+                f"The adapter in {folder} has another form than this run's: at {name}, {shapes} with scale {scale:g}.",
+                hint="Train with the rank, alpha, rslora and dora that it was trained with.",
+            )
+        with torch.no_grad():
+            for key, parameter in place.parameters.items():
+                parameter.copy_(kept[key])
+    for product in decoder.products():
+        product.refresh()
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A projection and the trainable adapter that belongs there."""

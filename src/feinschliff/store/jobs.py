@@ -77,6 +77,17 @@ def find_model(session: Session, project: ProjectId, name: str) -> ModelRow | No
     return session.scalar(select(ModelRow).where(ModelRow.name == name, _usable(project)))
 
 
+def model_of(session: Session, name: str) -> ModelRow | None:
+    """Whoever owns it: for the background work."""
+    return session.scalar(select(ModelRow).where(ModelRow.name == name))
+
+
+def job_to_start_from(session: Session, model: str) -> JobRow | None:
+    """A job that has not begun to train, and will from this model."""
+    not_begun = [JobRow.started_at.is_(None), JobRow.status.not_in(ENDED)]
+    return session.scalar(select(JobRow).where(JobRow.request["model"].as_string() == model, *not_begun).limit(1))
+
+
 def list_models(session: Session, project: ProjectId) -> Sequence[ModelRow]:
     return session.scalars(select(ModelRow).where(_usable(project)).order_by(ModelRow.seq)).all()
 

@@ -67,6 +67,8 @@ def steps(run_dir: Path, spec: TrainSpec, ranks: Ranks = ALONE, bases: Bases | N
     decisions = decide(spec, shape, data.variants[0], saved, earlier, ranks)
     torch.manual_seed(spec.seed)
     model = (bases or Bases()).make(spec, model_folder, _DTYPES[decisions.precision], decisions.library)
+    if spec.start_adapter is not None:
+        model.start_from(run_dir / spec.start_adapter)
     h = decisions.hyperparameters
     cut = saved.cut if saved else memory.agreed(memory.cut_for(model, data.variants, h.batch_size), ranks)
     memory.apply(cut, model)

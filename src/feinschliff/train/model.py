@@ -54,6 +54,11 @@ class Trainable:
         decoder.occupant = model.own
         return model
 
+    def start_from(self, folder: Path) -> None:
+        """Begin with the weights of an earlier adapter of the same form. Raises BadStudy."""
+        self._enter()
+        adapter.start_from(self.decoder, folder)
+
     def _enter(self) -> None:
         if self.own and self.decoder.occupant is not self.own:
             adapter.put(self.decoder, self.own)

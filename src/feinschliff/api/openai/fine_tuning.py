@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, ConfigDict, ValidationError
 from feinschliff.api.access import Reader, ServiceOf, Writer
 from feinschliff.api.wire import After, Body, Listing, ListingWithEnds, Shown, cursor, with_ends
 from feinschliff.app import jobs as use
+from feinschliff.app.lineage import parent_of
 from feinschliff.core.finetune import NewJob, TuningHyperparameters
 from feinschliff.core.service import JobStatus
 from feinschliff.core.service_errors import RequestError
@@ -117,7 +118,7 @@ class JobOut(Shown):
         chosen = HyperparametersOut.model_validate(row.hyperparameters)
         return cls(
             id=row.id, created_at=row.created_at, error=row.error and JobErrorOut.model_validate(row.error),
-            fine_tuned_model=row.fine_tuned_model, finished_at=row.finished_at, hyperparameters=chosen, model=row.model,
+            fine_tuned_model=row.fine_tuned_model, finished_at=row.finished_at, hyperparameters=chosen, model=parent_of(row) or row.model,
             organization_id=organization, result_files=row.result_files[:1], status=_status(row), trained_tokens=row.trained_tokens,
             training_file=row.training_file, validation_file=row.validation_file, seed=row.seed,
             estimated_finish=row.estimated_finish, integrations=[], method=MethodOut(supervised=SupervisedOut(hyperparameters=chosen)),
