@@ -59,6 +59,20 @@ class JobStatus(StrEnum):
         return self in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
+class RunStatus(StrEnum):
+    """Of a run of an evaluation, in OpenAI's words and spelling."""
+
+    QUEUED = "queued"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    CANCELED = "canceled"
+    FAILED = "failed"
+
+    @property
+    def ended(self) -> bool:
+        return self not in (RunStatus.QUEUED, RunStatus.IN_PROGRESS)
+
+
 class Tier(StrEnum):
     """How long a deployment lives: Azure's standard ones go when nobody calls them, its developer ones after a day."""
 

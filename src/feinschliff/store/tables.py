@@ -220,6 +220,48 @@ class ModelUsageRow(Base):
     completion_tokens: Mapped[Big]
 
 
+class EvalRow(Listed):
+    """An evaluation. `definition` holds its `data_source_config` and its `testing_criteria`, which do not change."""
+
+    __tablename__ = "evals"
+    project_id: Mapped[Project]
+    name: Mapped[str] = mapped_column(String(512))
+    definition: Mapped[dict[str, Any]]
+    meta: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    created_at: Mapped[Time]
+    updated_at: Mapped[Time]
+
+
+class EvalRunRow(Listed):
+    """A run of an evaluation. `tallies` are `app.eval_tallies.Tallies`, changed in the transaction that adds output items."""
+
+    __tablename__ = "eval_runs"
+    project_id: Mapped[Project]
+    eval_id: Mapped[str] = mapped_column(String(80), ForeignKey("evals.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(512))
+    status: Mapped[str] = mapped_column(String(16), index=True)
+    model: Mapped[str] = mapped_column(String(400))
+    source: Mapped[dict[str, Any]]
+    meta: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    n_items: Mapped[int]
+    tallies: Mapped[dict[str, Any]]
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    created_at: Mapped[Time]
+
+
+class EvalItemRow(Listed):
+    """What came of one item of a run: the `number`th, from 0 on. `content` is what is shown of it."""
+
+    __tablename__ = "eval_items"
+    run_id: Mapped[str] = mapped_column(String(80), ForeignKey("eval_runs.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    status: Mapped[str] = mapped_column(String(8))
+    content: Mapped[dict[str, Any]]
+    created_at: Mapped[Time]
+
+    __table_args__ = (UniqueConstraint("run_id", "number"),)
+
+
 class RepeatRow(Base):
     """A request that was made with an Idempotency-Key, and what it made."""
 
