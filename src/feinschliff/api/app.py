@@ -15,8 +15,11 @@ from feinschliff.api.openai import (
     chat,
     completions,
     embeddings,
+    eval_runs,
+    evals,
     files,
     fine_tuning,
+    graders,
     models,
     permissions,
     responses,
@@ -25,6 +28,7 @@ from feinschliff.api.openai import (
 from feinschliff.api.rates import Rates
 from feinschliff.api.requests import RequestMetrics, Requests
 from feinschliff.app.answering import rest_now_and_then
+from feinschliff.app.eval_work import carry_out_runs
 from feinschliff.app.service import Service
 
 OPENAI = (
@@ -38,11 +42,14 @@ PREFIXES = ("/v1", "/openai/v1")  # OpenAI's, and Azure's undated one
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
     """Engines live on the server's event loop, and end with it."""
     service = cast(Service, app.state.service)
-    resting = asyncio.create_task(rest_now_and_then(service))
+    beside = [asyncio.create_task(rest_now_and_then(service)), asyncio.create_task(carry_out_runs(service))]
     try:
         yield
     finally:
-        resting.cancel()
+        for task in beside:
+            task.cancel()
+        service.work.ring()  # whoever waits in a thread stops waiting
+        await asyncio.gather(*beside, return_exceptions=True)
         await service.live.close()
         service.embedders.close()
 

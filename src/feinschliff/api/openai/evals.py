@@ -1,0 +1,128 @@
+"""/v1/evals."""
+from typing import Any, Literal
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from feinschliff.api.access import Reader, ServiceOf, Writer
+from feinschliff.api.wire import After, Body, ListingWithEnds, Shown, cursor, with_ends
+from feinschliff.app import evals as use
+from feinschliff.core.criteria import Criterion
+from feinschliff.core.eval_runs import Metadata
+from feinschliff.core.service_errors import RequestError
+from feinschliff.store.tables import EvalRow
+
+router = APIRouter(prefix="/evals", tags=["evals"])
+
+
+class DataSourceConfig(Body):
+    """`schema` is what the hosted service shows of an evaluation: taken too, so that one can be moved here as it was read there."""
+
+    type: Literal["custom", "logs", "stored_completions"]
+    item_schema: dict[str, Any] | None = None
+    include_sample_schema: bool | None = None
+    metadata: dict[str, Any] | None = None
+    shown: dict[str, Any] | None = Field(None, alias="schema")
+
+    def item(self) -> dict[str, Any]:
+        """The schema of an item. Raises RequestError for sources that are not here."""
+        if self.type != "custom":
+            raise RequestError(
+                f"The data source {self.type!r} is not supported: this service keeps no completions.", param="data_source_config.type",
+                code="unsupported_data_source", hint="Use 'custom', and give the items with each run.",
+            )  # fmt: skip
+        found = self.item_schema if self.shown is None else self.shown.get("properties", {}).get("item")
+        if found is None:
+            raise RequestError("item_schema is missing.", param="data_source_config.item_schema", hint="Give the JSON Schema of one item.")
+        return found
+
+    @property
+    def with_sample(self) -> bool:
+        return bool(self.include_sample_schema) or (self.shown is not None and "sample" in self.shown.get("properties", {}))
+
+
+class EvalIn(Body):
+    """The last two fields are those of an evaluation that was made elsewhere; it gets new ones here."""
+
+    name: str | None = None
+    metadata: Metadata | None = None
+    data_source_config: DataSourceConfig
+    testing_criteria: list[Criterion]
+    object: Literal["eval"] | None = None
+    id: str | None = None
+    created_at: int | None = None
+
+
+class EvalChange(Body):
+    name: str | None = Field(None, max_length=512)
+    metadata: Metadata | None = None
+
+
+class ConfigOut(Shown):
+    type: Literal["custom"] = "custom"
+    shown: dict[str, Any] = Field(serialization_alias="schema")
+
+
+class EvalOut(Shown):
+    id: str
+    object: Literal["eval"] = "eval"
+    name: str
+    created_at: int
+    metadata: dict[str, str]
+    data_source_config: ConfigOut
+    testing_criteria: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, row: EvalRow) -> "EvalOut":
+        made = row.definition
+        parts: dict[str, Any] = {"item": made["item_schema"]}
+        if made["with_sample"]:
+            parts["sample"] = {"type": "object", "properties": {"output_text": {"type": "string"}}, "required": ["output_text"]}
+        schema = {"type": "object", "properties": parts, "required": list(parts)}
+        return cls(
+            id=row.id, name=row.name, created_at=row.created_at, metadata=row.meta or {}, data_source_config=ConfigOut(shown=schema),
+            testing_criteria=made["testing_criteria"],
+        )  # fmt: skip
+
+
+class EvalDeleted(Shown):
+    object: Literal["eval.deleted"] = "eval.deleted"
+    deleted: bool
+    eval_id: str
+
+
+@router.post("", status_code=201)
+def create_eval(body: EvalIn, service: ServiceOf, caller: Writer) -> EvalOut:
+    """An evaluation: the form of its items, and how answers to them are judged."""
+    config = body.data_source_config
+    new = use.NewEval.model_construct(
+        name=body.name or "", item_schema=config.item(), with_sample=config.with_sample, testing_criteria=tuple(body.testing_criteria),
+        metadata=body.metadata,
+    )  # fmt: skip
+    return EvalOut.of(use.create_eval(service, caller, new))
+
+
+@router.get("")
+def list_evals(
+    service: ServiceOf, caller: Reader, after: After = None, limit: int = 20, order: str = "asc",
+    order_by: Literal["created_at", "updated_at"] = "created_at",
+) -> ListingWithEnds[EvalOut]:  # fmt: skip
+    page = use.list_evals(service, caller, cursor(limit, after, order), order_by)
+    return with_ends([EvalOut.of(row) for row in page.rows], has_more=page.has_more, nobody="")
+
+
+@router.get("/{eval_id}")
+def retrieve_eval(eval_id: str, service: ServiceOf, caller: Reader) -> EvalOut:
+    return EvalOut.of(use.get_eval(service, caller, eval_id))
+
+
+@router.post("/{eval_id}")
+def update_eval(eval_id: str, body: EvalChange, service: ServiceOf, caller: Writer) -> EvalOut:
+    return EvalOut.of(use.update_eval(service, caller, eval_id, body.name, body.metadata))
+
+
+@router.delete("/{eval_id}")
+def delete_eval(eval_id: str, service: ServiceOf, caller: Writer) -> EvalDeleted:
+    """With its runs."""
+    use.delete_eval(service, caller, eval_id)
+    return EvalDeleted(deleted=True, eval_id=eval_id)
