@@ -1,6 +1,4 @@
 """Runs of evaluations: created, listed, cancelled, deleted. `app.eval_work` carries them out."""
-from pydantic import Field
-
 from feinschliff.app import evals as definitions
 from feinschliff.app.deployments import model_of
 from feinschliff.app.eval_items import count_checked
@@ -22,9 +20,9 @@ BUSY_RETRY_S = 60
 
 
 class NewRun(Wire):
-    name: str = Field("", max_length=512)
+    name: str = ""
     metadata: Metadata | None = None
-    data_source: DataSource = Field(discriminator="type")
+    data_source: DataSource
 
 
 def create_run(service: Service, caller: Caller, eval_id: str, new: NewRun) -> EvalRunRow:

@@ -2,7 +2,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 
 from feinschliff.app.eval_items import check_schema
 from feinschliff.app.service import Service, new_id
@@ -23,10 +23,10 @@ CRITERIA: TypeAdapter[tuple[Criterion, ...]] = TypeAdapter(tuple[Criterion, ...]
 class NewEval(Wire):
     """`item_schema` is the JSON Schema of one item; `with_sample`: items bring what a model made of them."""
 
-    name: str = Field("", max_length=512)
+    name: str = ""
     item_schema: dict[str, Any]
     with_sample: bool = False
-    testing_criteria: tuple[Criterion, ...] = Field(min_length=1, max_length=100)
+    testing_criteria: tuple[Criterion, ...]
     metadata: Metadata | None = None
 
 

@@ -2,7 +2,7 @@
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import ValidationError
+from pydantic import Field
 
 from feinschliff.api.access import Reader, ServiceOf, Writer
 from feinschliff.api.wire import After, Body, ListingWithEnds, Shown, cursor, with_ends
@@ -10,7 +10,6 @@ from feinschliff.app import eval_runs as use
 from feinschliff.app.eval_tallies import Tallies
 from feinschliff.core.eval_runs import DataSource, Metadata
 from feinschliff.core.service import RunStatus
-from feinschliff.core.service_errors import RequestError
 from feinschliff.store.tables import EvalItemRow, EvalRow, EvalRunRow
 
 router = APIRouter(prefix="/evals/{eval_id}/runs", tags=["evals"])
@@ -18,17 +17,9 @@ NO_ERROR = {"code": "", "message": ""}  # the published schema has no null here
 
 
 class RunIn(Body):
-    name: str | None = None
+    name: str | None = Field(None, max_length=512)
     metadata: Metadata | None = None
     data_source: DataSource
-
-    def run(self) -> use.NewRun:
-        """Raises RequestError."""
-        try:
-            return use.NewRun(name=self.name or "", metadata=self.metadata, data_source=self.data_source)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise RequestError(f"{first['loc'][0]}: {first['msg']}.", param=str(first["loc"][0])) from None
 
 
 class CountsOut(Shown):
@@ -118,7 +109,8 @@ class ItemOut(Shown):
 @router.post("", status_code=201)
 def create_run(eval_id: str, body: RunIn, request: Request, service: ServiceOf, caller: Writer) -> RunOut:
     """Judge items that are given, or a model's answers to them. It goes on in the background, restarts included."""
-    row = use.create_run(service, caller, eval_id, body.run())
+    new = use.NewRun(name=body.name or "", metadata=body.metadata, data_source=body.data_source)
+    row = use.create_run(service, caller, eval_id, new)
     return RunOut.of(row, use.with_definition(service, caller, eval_id, row.id)[0], request)
 
 

@@ -44,10 +44,10 @@ class DataSourceConfig(Body):
 class EvalIn(Body):
     """The last two fields are those of an evaluation that was made elsewhere; it gets new ones here."""
 
-    name: str | None = None
+    name: str | None = Field(None, max_length=512)
     metadata: Metadata | None = None
     data_source_config: DataSourceConfig
-    testing_criteria: list[Criterion]
+    testing_criteria: list[Criterion] = Field(min_length=1, max_length=100)
     object: Literal["eval"] | None = None
     id: str | None = None
     created_at: int | None = None
@@ -95,7 +95,7 @@ class EvalDeleted(Shown):
 def create_eval(body: EvalIn, service: ServiceOf, caller: Writer) -> EvalOut:
     """An evaluation: the form of its items, and how answers to them are judged."""
     config = body.data_source_config
-    new = use.NewEval.model_construct(
+    new = use.NewEval(
         name=body.name or "", item_schema=config.item(), with_sample=config.with_sample, testing_criteria=tuple(body.testing_criteria),
         metadata=body.metadata,
     )  # fmt: skip
