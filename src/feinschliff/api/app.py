@@ -33,7 +33,7 @@ from feinschliff.app.service import Service
 
 OPENAI = (
     files.router, uploads.router, fine_tuning.router, permissions.router, models.router, chat.router, completions.router,
-    embeddings.router, responses.router, deployments.router, catalog.router, job_cost.router, tokens.router,
+    embeddings.router, responses.router, evals.router, eval_runs.router, graders.router, deployments.router, catalog.router, job_cost.router, tokens.router,
 )
 PREFIXES = ("/v1", "/openai/v1")  # OpenAI's, and Azure's undated one
 

@@ -49,10 +49,10 @@ class Grading:
 
     def __init__(self, models: Models, *, python_s: float) -> None:
         self._models, self._python_s = models, python_s
-        self._sandboxes: dict[str, Sandbox] = {}
+        self._sandboxes: dict[str, tuple[Sandbox, asyncio.Lock]] = {}
 
     def close(self) -> None:
-        for sandbox in self._sandboxes.values():
+        for sandbox, _ in self._sandboxes.values():
             sandbox.close()
 
     async def grade(self, criterion: Criterion, variables: Variables) -> Grade:
@@ -64,7 +64,7 @@ class Grading:
             case TextSimilarity():
                 return await self._similarity(criterion, variables)
             case PythonCode():
-                score = await asyncio.to_thread(self._sandbox(criterion.source), variables.get("sample", {}), variables["item"])
+                score = await self._run(criterion.source, variables)
                 return Grade(score, score >= _threshold(criterion.pass_threshold, (0.0, 1.0)))
             case ScoreModel():
                 return await self._score(criterion, variables)
@@ -75,8 +75,13 @@ class Grading:
             case _:
                 assert_never(criterion)
 
-    def _sandbox(self, source: str) -> Sandbox:
-        return self._sandboxes.setdefault(source, Sandbox(source, timeout_s=self._python_s))
+    async def _run(self, source: str, variables: Variables) -> float:
+        """One at a time, and those that wait occupy no thread."""
+        if source not in self._sandboxes:
+            self._sandboxes[source] = Sandbox(source, timeout_s=self._python_s), asyncio.Lock()
+        sandbox, turn = self._sandboxes[source]
+        async with turn:
+            return await asyncio.to_thread(sandbox, variables["sample"], variables["item"])
 
     async def _similarity(self, criterion: TextSimilarity, variables: Variables) -> Grade:
         said, reference = filled(criterion.input, variables), filled(criterion.reference, variables)

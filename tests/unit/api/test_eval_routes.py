@@ -176,11 +176,11 @@ def test_projects_do_not_see_each_other_and_changes_are_on_record(service_and_cl
     service, client = service_and_client
     made = create(client).json()
     run = ended(client, start(client, made["id"], line("1", "a", "a")).json())
-    stranger = {"authorization": f"Bearer {create_key(service, project='strangers', name='s', scope=Scope.WRITE).text}"}
+    stranger = {"authorization": f"Bearer {create_key(service, project='strangers', name='s', scope=Scope.WRITE)[1]}"}
     for path in (f"/v1/evals/{made['id']}", f"/v1/evals/{made['id']}/runs", f"/v1/evals/{made['id']}/runs/{run['id']}/output_items"):
         assert client.get(path, headers=stranger).status_code == 404
     assert client.get("/v1/evals", headers=stranger).json()["data"] == []
-    reader = {"authorization": f"Bearer {create_key(service, project='default', name='r', scope=Scope.READ).text}"}
+    reader = {"authorization": f"Bearer {create_key(service, project='default', name='r', scope=Scope.READ)[1]}"}
     assert client.get(f"/v1/evals/{made['id']}", headers=reader).status_code == 200
     assert start(TestClient(client.app, headers=reader), made["id"], line("1", "a", "a")).status_code == 403
     with service.database.read() as db:

@@ -21,10 +21,13 @@ class Sandbox:
         self._source, self._timeout_s, self._memory_bytes = source, timeout_s, memory_bytes
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
+        self._closed = False
 
     def __call__(self, sample: Mapping[str, Any], item: Mapping[str, Any]) -> float:
         """What `grade(sample, item)` gives. Raises NotGraded."""
         with self._lock:
+            if self._closed:
+                raise NotGraded("python_grader_server_error", "The grading was stopped.")
             if self._process is None:
                 self._start()
             answer = self._asked({"sample": sample, "item": item})
@@ -33,6 +36,14 @@ class Sandbox:
         raise NotGraded("python_grader_runtime_error", str(answer.get("error", "it gave no score")))
 
     def close(self) -> None:
+        """For good. Whoever waits for a score has none."""
+        self._closed, process = True, self._process
+        if process is not None:
+            process.kill()
+        with self._lock:
+            self._drop()
+
+    def _drop(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -52,7 +63,7 @@ class Sandbox:
         )  # fmt: skip
         first = self._asked(self._source)
         if "ready" not in first:
-            self.close()
+            self._drop()
             raise NotGraded("python_grader_runtime_error", str(first.get("error", "the source could not be run")))
 
     def _asked(self, question: object) -> dict[str, Any]:
@@ -82,6 +93,6 @@ class Sandbox:
             answer = None
         if isinstance(answer, dict):
             return answer
-        self.close()
+        self._drop()
         why = f"took longer than {self._timeout_s:g} s" if late.is_set() else "its process ended, perhaps for lack of memory"
         raise NotGraded("python_grader_runtime_error", f"The grader {why}.")
