@@ -1,16 +1,23 @@
 """Files and uploads."""
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, delete, or_, select, union
+from sqlalchemy import ColumnElement, delete, not_, or_, select, union
 from sqlalchemy.orm import Session
 
-from feinschliff.core.service import FileStatus, ProjectId, UploadStatus
+from feinschliff.core.service import FileStatus, JobStatus, ProjectId, UploadStatus
 from feinschliff.store.paging import Cursor, Page, page
-from feinschliff.store.tables import FileRow, PartRow, UploadRow
+from feinschliff.store.tables import FileRow, JobRow, PartRow, UploadRow
+
+OPEN = tuple(status for status in JobStatus if not status.ended)
 
 
 def _alive(now: int) -> ColumnElement[bool]:
-    return or_(FileRow.expires_at.is_(None), FileRow.expires_at > now)
+    """A file outlives its time for as long as a job needs it."""
+    needed = union(
+        select(FileRow.id).join(JobRow, JobRow.training_file == FileRow.id).where(JobRow.status.in_(OPEN)),
+        select(FileRow.id).join(JobRow, JobRow.validation_file == FileRow.id).where(JobRow.status.in_(OPEN)),
+    )
+    return or_(FileRow.expires_at.is_(None), FileRow.expires_at > now, FileRow.id.in_(needed))
 
 
 def find_file(session: Session, project: ProjectId, file_id: str, now: int) -> FileRow | None:
@@ -30,7 +37,7 @@ def first_unchecked(session: Session) -> FileRow | None:
 
 
 def expired_files(session: Session, now: int) -> Sequence[FileRow]:
-    return session.scalars(select(FileRow).where(FileRow.expires_at <= now)).all()
+    return session.scalars(select(FileRow).where(FileRow.expires_at <= now, not_(_alive(now)))).all()
 
 
 def find_upload(session: Session, project: ProjectId, upload_id: str) -> UploadRow | None:

@@ -1,0 +1,76 @@
+"""Backup of a running server, and a server on what was restored."""
+import subprocess
+import sys
+import time
+
+import pytest
+from openai import NotFoundError
+from running import Server
+from test_files import training_lines, upload
+from test_jobs import SHORT, ended, start, steps_of, weights
+
+
+def command(*arguments):
+    return subprocess.run([sys.executable, "-m", "feinschliff.cli.main", *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def backed_up(server, client, tmp_path_factory):
+    """An ended job, one in the middle of its training, and a backup made meanwhile."""
+    done = ended(client, start(client).id)
+    running = start(client, n=40, hyperparameters=SHORT | {"n_epochs": 40})
+    while not steps_of(client, running.id):
+        time.sleep(0.1)
+    target = tmp_path_factory.mktemp("backups") / "one"
+    made = command("backup", target, "--data-dir", server.data)
+    assert made.returncode == 0, made.stderr
+    return done, running, target
+
+
+def test_a_restored_server_goes_on_where_the_backup_was_made(server, client, backed_up, tiny_model, tmp_path):
+    done, running, target = backed_up
+    later = upload(client, training_lines(20))
+    assert command("restore", target, "--data-dir", tmp_path / "data").returncode == 0
+    second = Server(tmp_path, "--model", f"tiny={tiny_model}").start()
+    other = second.client()
+    assert other.fine_tuning.jobs.retrieve(done.id).fine_tuned_model == done.fine_tuned_model
+    assert other.files.content(done.training_file).read() == training_lines()
+    assert weights(second, done.id) == weights(server, done.id)
+    assert other.chat.completions.create(model=done.fine_tuned_model, messages=[{"role": "user", "content": "a"}], max_tokens=2).choices
+    with pytest.raises(NotFoundError):
+        other.files.retrieve(later.id)
+    assert (ended(other, running.id).status, ended(client, running.id).status) == ("succeeded", "succeeded")
+    assert weights(second, running.id) == weights(server, running.id)
+    assert steps_of(other, running.id) == steps_of(client, running.id) == list(range(1, 401))
+    assert second.stop() == 0
+
+
+def test_a_folder_in_use_is_refused_unless_told(backed_up, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "mine").write_text("kept")
+    refused = command("restore", backed_up[2], "--data-dir", data)
+    assert refused.returncode == 2
+    assert "is not empty" in refused.stderr
+    assert "--replace" in refused.stderr
+    assert command("restore", backed_up[2], "--data-dir", data, "--replace").returncode == 0
+    assert [p.read_text() for p in tmp_path.glob("data.replaced-*/mine")] == ["kept"]
+    assert (data / "feinschliff.sqlite").is_file()
+    again = command("backup", backed_up[2], "--data-dir", data)
+    assert "is not empty" in again.stderr
+
+
+def test_damage_is_found_and_nothing_restored(server, backed_up, tmp_path):
+    assert command("restore", tmp_path, "--data-dir", tmp_path / "data").stderr.count("no whole backup") == 1
+    copy = tmp_path / "copy"
+    assert command("restore", backed_up[2], "--data-dir", copy).returncode == 0
+    blob = next((copy / "blobs").glob("??/*"))
+    blob.write_bytes(b"other")
+    made = command("backup", tmp_path / "second", "--data-dir", copy)
+    assert made.returncode == 1
+    assert f"blobs/{blob.parent.name}/{blob.name}" in made.stderr
+    (tmp_path / "second" / "feinschliff.sqlite").write_bytes(b"short")
+    refused = command("restore", tmp_path / "second", "--data-dir", tmp_path / "data")
+    assert refused.returncode == 2
+    assert "checksum differs" in refused.stderr
+    assert not (tmp_path / "data").exists()
