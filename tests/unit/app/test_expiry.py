@@ -1,11 +1,10 @@
 """What time takes away, and what it leaves while a job needs it."""
 from dataclasses import replace
 
-from in_process import application
-
 from feinschliff.app.janitor import expire
 from feinschliff.core.service import JobStatus
 from feinschliff.store.jobs import job_of
+from in_process import application
 
 LINES = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n' * 10
 HOUR_S = 3600
