@@ -101,19 +101,15 @@ def _live(sampling: Sampling) -> LiveSampling:
 
 def _schema(sampling: Sampling) -> dict[str, Any] | None:
     form = sampling.format
-    match form and form.type:
-        case "json_object":
-            return {"type": "object"}
-        case "json_schema":
-            nested = form and form.json_schema and form.json_schema.schema_
-            return nested or (form and form.schema_) or {"type": "object"}
-        case _:
-            return None
+    if form is None or form.type not in ("json_object", "json_schema"):
+        return None
+    nested = None if form.json_schema is None else form.json_schema.schema_
+    return nested or form.schema_ or {"type": "object"}
 
 
 def _seen(answer: Answer, model: str, messages: Sequence[Message]) -> dict[str, Any]:
     message = {"role": "assistant", "content": answer.text}
-    seen = {
+    seen: dict[str, Any] = {
         "output_text": answer.text, "output_tools": [], "choices": [{"index": 0, "message": message, "finish_reason": answer.finish_reason}],
         "model": model, "input": [{"role": m.role, "content": m.content} for m in messages], "finish_reason": answer.finish_reason,
     }  # fmt: skip

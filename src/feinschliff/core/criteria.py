@@ -22,7 +22,11 @@ class Part(Wire):
 
 def _one_text(given: object) -> object:
     """The several forms of a message's content, as one part. What is no text is left for the validation to refuse."""
-    parts = given if isinstance(given, list | tuple) else [given]
+    match given:
+        case [*several]:
+            parts: list[object] = several
+        case _:
+            parts = [given]
     texts: list[str] = []
     for part in parts:
         match part:

@@ -91,7 +91,9 @@ class Sampling(Wire):
 
     @property
     def format(self) -> Format | None:
-        return self.response_format or (self.text and self.text.format)
+        if self.response_format is not None or self.text is None:
+            return self.response_format
+        return self.text.format
 
 
 class Jsonl(Wire):
