@@ -1,5 +1,5 @@
 """OpenAI's graders, as its Evals API and its grader endpoints take them: how one item, and what a model made of it, is judged."""
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -20,11 +20,14 @@ class Part(Wire):
     text: str
 
 
-def _one_text(given: object) -> object:
+_Piece = str | Part | dict[str, object]  # as written; the validation sees what else comes
+
+
+def _one_text(given: _Piece | list[_Piece] | tuple[_Piece, ...]) -> object:
     """The several forms of a message's content, as one part. What is no text is left for the validation to refuse."""
     match given:
-        case [*several]:
-            parts: list[object] = several
+        case list() | tuple():
+            parts: Sequence[_Piece] = given
         case _:
             parts = [given]
     texts: list[str] = []
