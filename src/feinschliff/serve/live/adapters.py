@@ -1,19 +1,47 @@
 """Adapters that stand ready beside the base model, and their stacks for a step."""
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import torch
+from torch import Tensor
 
 from feinschliff.core.errors import ModelUnavailable
 from feinschliff.nn import adapter
 from feinschliff.nn.adapter import Matrices
 from feinschliff.nn.model import Decoder
-from feinschliff.serve.live.products import LiveProduct, LowRank, Stacked
+from feinschliff.serve.live.products import LowRank
 
-Stacks = tuple[Stacked | None, ...]
 STACKS = 8  # remembered
+
+
+S = TypeVar("S")  # what several adapters add to one product
+
+
+class Base(Protocol):
+    """A product that adapters are put beside."""
+
+    n_out: int
+
+    def row_norms(self, b_NR: Tensor, a_RK: Tensor) -> Tensor:
+        """Lengths (N,) of the rows of W + B·A in float32."""
+        ...
+
+
+class RowsOf(Protocol[S]):
+    """What the products of a step ask about its rows."""
+
+    def use(self, stacks: Sequence[S | None], owner_T: Tensor) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Way(Generic[S]):
+    """One way of computing with adapters: how they are put together beside a product, and where a step's rows are told."""
+
+    stack: Callable[[Sequence[LowRank | None]], S | None]
+    rows: RowsOf[S]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +72,15 @@ def places(decoder: Decoder) -> dict[str, Place]:
     return found
 
 
-class Adapters:
+class Adapters(Generic[S]):
     """Loads adapters on demand and keeps the `limit` most recently used; those in work are held by their conversations."""
 
     def __init__(
-        self, places: Mapping[str, Place], products: Sequence[LiveProduct], dtype: torch.dtype, limit: int
+        self, places: Mapping[str, Place], products: Sequence[Base], way: Way[S], dtype: torch.dtype, limit: int
     ) -> None:
-        self._places, self._products, self._dtype, self._limit = places, products, dtype, limit
+        self._places, self._products, self._way, self._dtype, self._limit = places, products, way, dtype, limit
         self._ready: OrderedDict[str, LiveAdapter] = OrderedDict()
-        self._stacks: OrderedDict[tuple[tuple[str, int], ...], Stacks] = OrderedDict()
+        self._stacks: OrderedDict[tuple[tuple[str, int], ...], tuple[S | None, ...]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._ready)
@@ -68,13 +96,19 @@ class Adapters:
             self._ready.popitem(last=False)
         return known
 
-    def stacks(self, present: Sequence[LiveAdapter]) -> Stacks:
+    def use(self, owners: Sequence[LiveAdapter | None]) -> None:
+        """Tell whose adapter each row of the coming step uses."""
+        present = sorted({id(o): o for o in owners if o is not None}.values(), key=lambda a: (a.folder, a.version))
+        place = {id(a): i for i, a in enumerate(present)}
+        self._way.rows.use(self._stacks_of(present), torch.tensor([-1 if o is None else place[id(o)] for o in owners]))
+
+    def _stacks_of(self, present: Sequence[LiveAdapter]) -> tuple[S | None, ...]:
         """All of `present`, product by product; remembered, because the same ones decode together for many steps."""
         if not present:
             return ()
         key = tuple((a.folder, a.version) for a in present)
         if key not in self._stacks:
-            self._stacks[key] = tuple(Stacked.of(parts) for parts in zip(*(a.parts for a in present), strict=True))
+            self._stacks[key] = tuple(self._way.stack(parts) for parts in zip(*(a.parts for a in present), strict=True))
             while len(self._stacks) > STACKS:
                 self._stacks.popitem(last=False)
         self._stacks.move_to_end(key)

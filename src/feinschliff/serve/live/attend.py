@@ -38,11 +38,11 @@ class StepAttend:
     """nn.attention.Attend for rows laid out as `parts` are; those of one token come first."""
 
     def __init__(self, slots: Slots, parts: Sequence[Part], shared: Shared | None = None) -> None:
-        self._slots = slots
+        self.slots, self.parts, self.shared = slots, parts, shared
         self._heads, self._capacity = slots.shape.heads, slots.capacity
         self._decoding = [p for p in parts if p.n == 1]
-        self._pieces = [p for p in parts if p.n > 1]
-        if [*self._decoding, *self._pieces] != list(parts):
+        self.pieces = [p for p in parts if p.n > 1]
+        if [*self._decoding, *self.pieces] != list(parts):
             raise ValueError("parts of one token come first")
         places_T = torch.cat([torch.arange(p.start, p.start + p.n) for p in parts])
         slots_T = torch.cat([torch.full((p.n,), p.slot) for p in parts])
@@ -68,17 +68,18 @@ class StepAttend:
         """q (H, T, d); k, v (Hk, T, d) → (T, H, d)."""
         d = q.shape[2]
         new = torch.stack([k.transpose(0, 1), v.transpose(0, 1)])
-        self._slots.data[layer].view(-1, d).index_copy_(0, self._flat, new.view(-1, d))
+        self.slots.data[layer].view(-1, d).index_copy_(0, self._flat, new.view(-1, d))
         q_THd = q.transpose(0, 1)
         A = len(self._decoding)
-        if not self._pieces:
+        if not self.pieces:
             return self._decode(layer, q_THd, scale, window, softcap)
         out = q.new_empty(q_THd.shape)
         if A:
             out[:A] = self._decode(layer, q_THd[:A], scale, window, softcap)
         row = A
-        for number, part in enumerate(self._pieces):
-            self._piece(number, layer, q_THd[row : row + part.n], out[row : row + part.n], scale, window, softcap)
+        for number, part in enumerate(self.pieces):
+            rows = slice(row, row + part.n)
+            self.piece(number, layer, q_THd[rows], out[rows], scale=scale, window=window, softcap=softcap)
             row += part.n
         return out
 
@@ -92,7 +93,7 @@ class StepAttend:
             q_SHd = q_AHd.new_zeros(S, H, d)
             q_SHd[self._slots_A] = q_AHd
         q_SKGd = q_SHd.reshape(S, Hk, G, d)
-        keys, values = (self._slots.data[layer, i][:S, :, P : self._longest] for i in (0, 1))
+        keys, values = (self.slots.data[layer, i][:S, :, P : self._longest] for i in (0, 1))
         if S <= FEW and not P and softcap is None:  # one call instead of ten; for many rows it is the slower way
             bias = self._decode_bias(window, q_SKGd.dtype)
             few, _ = _flash(q_SKGd, keys, values, 0.0, False, attn_mask=bias, scale=scale)
@@ -103,14 +104,14 @@ class StepAttend:
         # keys · qᵀ and not q · keysᵀ: with so few queries the other way round takes twice as long
         scores[..., P:] = torch.bmm(keys, q_SKGd.flatten(0, 1).transpose(1, 2)).transpose(1, 2).unflatten(0, (S, Hk))
         for leader, members in self._shared:
-            k_KPd = self._slots.data[layer, 0, leader, :, :P]
+            k_KPd = self.slots.data[layer, 0, leader, :, :P]
             q_KRd = q_SKGd[members].transpose(0, 1).reshape(Hk, -1, d)
             scores[members, ..., :P] = (q_KRd @ k_KPd.transpose(1, 2)).view(Hk, -1, G, P).transpose(0, 1).to(scores.dtype)
         p = _weights(scores, scale, softcap, self._decode_mask(window)).to(q_SKGd.dtype)
         out = torch.bmm(p[..., P:].flatten(0, 1), values).view(S, Hk, G, d)
         for leader, members in self._shared:
             p_KRP = p[members, ..., :P].transpose(0, 1).reshape(Hk, -1, P)
-            before = p_KRP @ self._slots.data[layer, 1, leader, :, :P]
+            before = p_KRP @ self.slots.data[layer, 1, leader, :, :P]
             out[members] += before.view(Hk, -1, G, d).transpose(0, 1)
         out_SHd = out.view(S, H, d)
         return out_SHd if self._in_order else out_SHd[self._slots_A]
@@ -131,13 +132,14 @@ class StepAttend:
             self._biases[window] = torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf"))
         return self._biases[window]
 
-    def _piece(
-        self, number: int, layer: int, q_nHd: Tensor, out_nHd: Tensor, scale: float, window: int | None, softcap: float | None
+    def piece(
+        self, number: int, layer: int, q_nHd: Tensor, out_nHd: Tensor, *, scale: float, window: int | None, softcap: float | None
     ) -> None:
-        part = self._pieces[number]
+        """Attention of one of the `pieces`, whose keys and values are in its slot already, into `out_nHd`."""
+        part = self.pieces[number]
         n, H, d = q_nHd.shape
         Hk, end = self._heads, part.start + n
-        keys, values = (self._slots.data[layer, i, part.slot, :, :end] for i in (0, 1))
+        keys, values = (self.slots.data[layer, i, part.slot, :, :end] for i in (0, 1))
         mask = self._piece_mask(number, window)
         step = max(1, SCORES // (H * end))
         for rows in (slice(i, min(n, i + step)) for i in range(0, n, step)):
@@ -150,7 +152,7 @@ class StepAttend:
         """(n, 1, end), True where a key is after the query or out of its window."""
         key = number, window
         if key not in self._masks:
-            part = self._pieces[number]
+            part = self.pieces[number]
             distance = torch.arange(part.start, part.start + part.n)[:, None] - torch.arange(part.start + part.n)
             hidden = distance < 0
             if window is not None:

@@ -26,13 +26,11 @@ from feinschliff.core.live import (
 )  # fmt: skip
 from feinschliff.data.render import Renderer
 from feinschliff.nn.model import fast_dtype
-from feinschliff.serve.live.adapters import Adapters, LiveAdapter
 from feinschliff.serve.live.attend import StepAttend
 from feinschliff.serve.live.forward import open_model
 from feinschliff.serve.live.grammar import Grammars
 from feinschliff.serve.live.kv import Slots
 from feinschliff.serve.live.prefix_cache import PrefixCache
-from feinschliff.serve.live.products import multiply_by
 from feinschliff.serve.live.sampling import Scores, choose, scores
 from feinschliff.serve.live.scheduler import Scheduler, Step
 from feinschliff.serve.live.sequence import Job, Sequence
@@ -53,12 +51,11 @@ class LiveEngine:
         self._say = say
         self._renderer = Renderer.of(folder)
         self._vocabulary = Vocabulary(folder)
-        opened = open_model(folder, dtype or fast_dtype())
-        self._forward, self._decoder, self._rows, self.lean = opened.forward, opened.decoder, opened.rows, opened.lean
-        self._head = multiply_by(self._decoder.head)
+        opened = open_model(folder, dtype or fast_dtype(), limits.adapters)
+        self._forward, self._head, self._decoder = opened.forward, opened.head, opened.decoder
+        self._adapters, self.lean, self.native = opened.adapters, opened.lean, opened.native
         self._slots = Slots(opened.shape)
         self._cache = PrefixCache(limits.cache_bytes)
-        self._adapters = Adapters(opened.places, opened.products, self._decoder.dtype, limits.adapters)
         self._scheduler = Scheduler(self._slots, self._cache, limits)
         self._grammars = Grammars(self._vocabulary.file, self._decoder.head.shape[0], self._renderer.stop_ids)
         self._jobs: dict[str, list[Sequence]] = {}
@@ -120,16 +117,7 @@ class LiveEngine:
         return True
 
     def _run(self, step: Step) -> Tensor:
-        present: list[LiveAdapter] = []
-        owners: list[int] = []
-        for part, sequence in zip(step.parts, step.sequences, strict=True):
-            adapter = sequence.job.adapter
-            if adapter is not None and adapter not in present:
-                present.append(adapter)
-            owners += [-1 if adapter is None else present.index(adapter)] * part.n
-        order = sorted(range(len(present)), key=lambda i: present[i].folder)  # the same ones give the same stack
-        place = {old: new for new, old in enumerate(order)} | {-1: -1}
-        self._rows.use(self._adapters.stacks([present[i] for i in order]), torch.tensor([place[o] for o in owners]))
+        self._adapters.use([s.job.adapter for p, s in zip(step.parts, step.sequences, strict=True) for _ in range(p.n)])
         pairs = list(zip(step.parts, step.sequences, strict=True))
         tokens_T = torch.tensor([t for p, s in pairs for t in s.tokens[p.start : p.start + p.n]])
         positions_T = torch.cat([torch.arange(p.start, p.start + p.n) for p in step.parts])

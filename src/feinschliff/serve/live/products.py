@@ -5,7 +5,7 @@ multiplied by all stacked A, what does not belong to its own adapter is set to z
 B (as Punica and S-LoRA do on a GPU; on a processor reading the weights is what costs, and each is read once).
 """
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import torch
@@ -20,16 +20,17 @@ ROWS = 16  # the layout is chosen for about so many
 COLUMNS = 256  # of a weight at once
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LowRank:
     """One adapter's part in one product: x · Aᵀ · Bᵀ, the adapter's scale in B. DoRA: `stretch_N` lengthens the outputs.
 
-    What an output is multiplied by, before the bias is added, is 1 + stretch.
+    What an output is multiplied by, before the bias is added, is 1 + stretch. `packed` is for who lays A and B out anew.
     """
 
     a_RK: Tensor
     b_NR: Tensor
     stretch_N: Tensor | None = None
+    packed: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +118,10 @@ class LiveProduct:
 
     def row_norms(self, b_NR: Tensor, a_RK: Tensor) -> Tensor:
         """Lengths (N,) of the rows of W + B·A in float32, for DoRA. W is read out of its layout, a few columns at a time."""
-        squares_N = torch.zeros(self.n_out)
-        for start in range(0, self.n_in, COLUMNS):
-            columns = slice(start, min(self.n_in, start + COLUMNS))
-            unit_CK = torch.eye(self.n_in, dtype=self._dtype)[columns]
-            w_CN = self._multiply(unit_CK).float().addmm_(a_RK[:, columns].t(), b_NR.t())
-            squares_N += w_CN.square().sum(0)
-        return squares_N.sqrt()
+        def columns(start: int, end: int) -> Tensor:
+            return self._multiply(torch.eye(self.n_in, dtype=self._dtype)[start:end]).t()
+
+        return squared_rows(columns, b_NR, a_RK).sqrt()
 
 
 class LiveLinear(nn.Module):
@@ -138,6 +136,15 @@ class LiveLinear(nn.Module):
         """(…, K) → (…, N)."""
         y_TN = self._product(x.flatten(0, -2).to(self._dtype))
         return y_TN.view(*x.shape[:-1], -1)
+
+
+def squared_rows(columns: Callable[[int, int], Tensor], b_NR: Tensor, a_RK: Tensor) -> Tensor:
+    """Squared lengths (N,) of the rows of W + B·A; `columns` reads some columns of W, which is never whole in float32."""
+    squares_N = torch.zeros(b_NR.shape[0])
+    for start in range(0, a_RK.shape[1], COLUMNS):
+        end = min(a_RK.shape[1], start + COLUMNS)
+        squares_N += columns(start, end).float().addmm_(b_NR, a_RK[:, start:end]).square().sum(1)
+    return squares_N
 
 
 def multiply_by(weight_NK: Tensor) -> Multiply:

@@ -1,0 +1,71 @@
+"""Compiles the kernels and loads them. Where that cannot be done, everything computes with torch's own operators as before.
+
+The library is kept in the user's cache folder under a name that says what it was made from: sources, compiler, processor.
+"""
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SOURCES = ("product.c", "rows.c", "attend.c")
+FLAGS = ("-O3", "-march=native", "-fopenmp", "-fPIC")
+NEEDED = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16"})
+SWITCH = "FEINSCHLIFF_KERNELS"  # "0": never
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The kernels, or None where this processor or machine cannot have them."""
+    if os.environ.get(SWITCH) == "0" or not _processor() >= NEEDED:
+        return None
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        return None
+    try:
+        return ctypes.CDLL(str(_compiled(compiler)))
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _compiled(compiler: str) -> Path:
+    """Raises OSError, SubprocessError."""
+    texts = [(HERE / name).read_bytes() for name in (*SOURCES, "lanes.h")]
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
+    openmp = _openmp()
+    made_from = [*texts, version, " ".join(sorted(_processor())).encode(), openmp.encode(), " ".join(FLAGS).encode()]
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "feinschliff" / "kernels"
+    target = folder / f"{hashlib.sha256(b'|'.join(made_from)).hexdigest()[:16]}.so"
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            objects = [str(Path(scratch, name).with_suffix(".o")) for name in SOURCES]
+            for name, made in zip(SOURCES, objects, strict=True):
+                _run([compiler, *FLAGS, "-c", str(HERE / name), "-o", made])
+            made = str(Path(scratch, "kernels.so"))
+            _run([compiler, "-shared", "-o", made, *objects, openmp, "-lm"])
+            os.replace(made, target)
+    return target
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, capture_output=True, check=True, timeout=120)
+
+
+def _openmp() -> str:
+    """The OpenMP library that torch has loaded: with a second one, two sets of threads would fight for the processor."""
+    paths = (line.split()[-1] for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines())
+    return next((p for p in paths if Path(p).name.startswith(("libgomp", "libiomp", "libomp"))), "-fopenmp")
+
+
+@cache
+def _processor() -> frozenset[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line for line in lines if line.startswith("flags")), "").partition(":")[2].split())
