@@ -1,6 +1,7 @@
 """The lean forward pass through the kernels: bfloat16 products and states of float32 between them."""
 import ctypes
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from feinschliff.serve.live.native.kernels import HEAD_DIMS, LANES, CAttention, 
 from feinschliff.serve.live.native.products import NativeProduct, NativeRows
 
 MEMBERS = 4  # conversations that read a common beginning together; more groups keep all threads busy
+TOGETHER = 8  # rows of one piece of a prompt
+SHORT = 64  # rows; products of whole matrices are better for longer pieces
 
 
 def fits(layers: Layers[NativeProduct]) -> bool:
@@ -32,7 +35,7 @@ class NativeForward:
         x_TD, cos, sin = (x.float().contiguous() for x in (x_TD, cos, sin))
         T = x_TD.shape[0]
         low_TR = self._rows.low(T)
-        heads = _Heads(self._kernels, attend, T, self._layers.each[0].qkv.n_out)
+        heads = Heads(self._kernels, attend, T, self._layers.each[0].qkv.n_out)
         normed_TD = torch.empty_like(x_TD, dtype=torch.bfloat16)
         for number, layer in enumerate(self._layers.each):
             self._normalise(x_TD, layer.before.weight, layer.before.eps, normed_TD)
@@ -53,7 +56,7 @@ class NativeForward:
         self._kernels.normalise(x_TD.data_ptr(), weight.data_ptr(), eps, *x_TD.shape, y_TD.data_ptr())
 
 
-class _Heads:
+class Heads:
     """Attention of one step, layer by layer: rows of one token by the kernel, pieces of prompts by StepAttend."""
 
     def __init__(self, kernels: Kernels, attend: StepAttend, T: int, width: int) -> None:
@@ -66,10 +69,13 @@ class _Heads:
         self._out = torch.empty_like(self._q)
         starts = [(p.slot * Hk * slots.capacity + p.start, p.n) for p in attend.parts]
         self._places_T = torch.tensor([place for start, n in starts for place in range(start, start + n)])
-        self._decoding = [p for p in attend.parts if p.n == 1]
+        first = [0, *accumulate(p.n for p in attend.parts)]
+        placed = list(zip(attend.parts, first, strict=False))
+        pieces = [(p, at) for p, at in placed if p.n > 1]
+        self._long = [(i, slice(at, at + p.n)) for i, (p, at) in enumerate(pieces) if p.n > SHORT]
+        short = [(p, at) for p, at in placed if p.n <= SHORT]
         self._kept: list[object] = []
-        if self._decoding:
-            self._attention = self._prepared(self._decoding, attend.shared)
+        self._attention = self._prepared(short, attend.shared) if short else None
 
     def __call__(self, layer: int, qkv_TN: Tensor, cos: Tensor, sin: Tensor, scale: float, window: int | None) -> Tensor:
         """(T, H · d) in bfloat16."""
@@ -80,30 +86,36 @@ class _Heads:
             qkv_TN.data_ptr(), cos.data_ptr(), sin.data_ptr(), self._places_T.data_ptr(), slots.capacity, T, self._H, Hk, d,
             self._q.data_ptr(), self._k.data_ptr(), self._v.data_ptr(), keys, values,
         )  # fmt: skip
-        row = len(self._decoding)
-        if row:
-            a = self._attention
+        a = self._attention
+        if a is not None:
             a.keys, a.values, a.scale, a.window = keys, values, scale, window or 0
             if self._kernels.attend(ctypes.byref(a)):
                 raise MemoryError("no memory for attention's scores")
-        for number, part in enumerate(self._attend.pieces):
-            rows = slice(row, row + part.n)
+        for number, rows in self._long:
             self._attend.piece(number, layer, self._q[rows], self._out[rows], scale=scale, window=window, softcap=None)
-            row += part.n
         return self._out.view(T, -1)
 
-    def _prepared(self, decoding: Sequence[Part], shared: Shared | None) -> CAttention:
+    def _prepared(self, parts: Sequence[tuple[Part, int]], shared: Shared | None) -> CAttention:
+        """The kernel's arguments for parts with their first rows, but for what differs between layers."""
         slots = self._attend.slots
-        row_of = {p.slot: i for i, p in enumerate(decoding)}
         order: list[int] = []
         groups: list[tuple[int, int, int, int]] = []
+        row_of = {p.slot: at for p, at in parts if p.n == 1}
         common = shared.length // LANES * LANES if shared else 0
-        for of in shared.groups if shared else tuple((p.slot,) for p in decoding):
-            for at in range(0, len(of), MEMBERS):
-                members = of[at : at + MEMBERS]
+        for of in shared.groups if shared else tuple((slot,) for slot in row_of):
+            for members in (of[i : i + MEMBERS] for i in range(0, len(of), MEMBERS)):
                 groups.append((of[0], common if len(of) > 1 else 0, len(order), len(members)))
                 order += [row_of[slot] for slot in members]
-        numbers = [torch.tensor(x, dtype=torch.int32) for x in ([p.slot for p in decoding], [p.start + 1 for p in decoding], order)]
+        for part, at in parts:
+            for i in range(0, part.n if part.n > 1 else 0, TOGETHER):
+                n = min(TOGETHER, part.n - i)
+                groups.append((part.slot, (part.start + i) // LANES * LANES, len(order), n))
+                order += range(at + i, at + i + n)
+        slots_T, lengths_T = (torch.zeros(self._T, dtype=torch.int32) for _ in range(2))
+        for part, at in parts:
+            slots_T[at : at + part.n] = part.slot
+            lengths_T[at : at + part.n] = torch.arange(part.start + 1, part.start + part.n + 1)
+        numbers = (slots_T, lengths_T, torch.tensor(order, dtype=torch.int32))
         array = (CGroup * len(groups))(*groups)
         self._kept += [*numbers, array]
         return CAttention(
