@@ -1,6 +1,6 @@
 """bf16 against fp32: 200 steps on zograscope_train, three seeds, the validation losses at the end side by side.
 
-    python benchmarks/training/precision.py [--seeds 0,1,2] [--steps 200] [--out benchmarks/results/precision.json] [--again]
+    python benchmarks/training/precision.py [--seeds 0,1,2] [--precisions bf16,fp32] [--steps 200] [--out benchmarks/results/precision.json] [--again]
 
 Validation is on held-out questions of the same data set. Runs are kept in the cache: a killed one goes on at its last saved step.
 """
@@ -30,6 +30,7 @@ Row = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--precisions", default="bf16,fp32", help="some of bf16,fp32")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--validation", type=int, default=N_VALIDATION, help="held-out questions")
     parser.add_argument("--again", action="store_true", help="run anew what the results file holds")
@@ -41,7 +42,7 @@ def main() -> None:
     validation = _chats("zograscope_test_iid_dev.jsonl", a.validation)
     found: dict[str, Row] = {} if a.again or not a.out.exists() else json.loads(a.out.read_text(encoding="utf-8"))["runs"]
     for seed in (int(s) for s in a.seeds.split(",")):
-        for precision in ("bf16", "fp32"):
+        for precision in a.precisions.split(","):
             key = f"{precision}/{seed}/{a.steps}"
             if key not in found:
                 print(f"benchmark: {key}", flush=True)
