@@ -2,7 +2,7 @@
 
     python benchmarks/training/precision.py [--seeds 0,1,2] [--precisions bf16,fp32] [--steps 200] [--out benchmarks/results/precision.json] [--again]
 
-Validation is on held-out questions of the same data set. Runs are kept in the cache: a killed one goes on at its last saved step.
+Bare questions, as the example study trains on them; validation is on held-out ones of the same data set. Runs are kept in the cache: a killed one goes on at its last saved step.
 """
 import argparse
 import json
@@ -21,7 +21,7 @@ from feinschliff.compose import model_folder
 from feinschliff.core.jobs import Lora, TrainSpec
 from feinschliff.data.files import write_text
 
-BATCH = 8
+BATCH = 4
 N_VALIDATION = 128
 GOAL_PERCENT = 1.0
 Row = dict[str, Any]
@@ -57,7 +57,8 @@ def main() -> None:
 
 def _chats(file: str, n: int) -> Path:
     path = CACHE / "data" / f"precision-{Path(file).stem}-{n}.jsonl"
-    rows = [{"messages": [{"role": r, "content": c} for r, c in row]} for _, row in zip(range(n), data_sets.zograscope(file), strict=False)]
+    bare = ([turn for turn in row if turn[0] != "system"] for row in data_sets.zograscope(file))
+    rows = [{"messages": [{"role": r, "content": c} for r, c in row]} for _, row in zip(range(n), bare, strict=False)]
     if len(rows) < n:
         raise SystemExit(f"{file} has {len(rows)} rows, {n} are wanted: lower --steps or --validation")
     path.parent.mkdir(parents=True, exist_ok=True)
