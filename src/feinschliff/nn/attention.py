@@ -11,6 +11,8 @@ from transformers import AttentionInterface
 
 from feinschliff.nn.attention_products import attention
 from feinschliff.nn.blocks import Plan
+from feinschliff.nn.native.attention import Laid, attention_kernels
+from feinschliff.nn.native.attention import attention as attention_by_kernels
 from feinschliff.nn.tree import Packed
 
 NAME = "feinschliff"
@@ -56,6 +58,7 @@ class TreeAttend:
     def __init__(self, packed: Packed) -> None:
         self.packed = packed
         self._plans: dict[tuple[int | None, int, int, torch.dtype], Plan] = {}
+        self._laid: dict[Plan, Laid] = {}
 
     def __call__(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None, softcap: float | None, before: int = 0
@@ -66,6 +69,11 @@ class TreeAttend:
         of = window, q.shape[0] // k.shape[0], before, v.dtype
         if of not in self._plans:  # two kinds of layers at most
             self._plans[of] = Plan(self.packed, *of)
-        return attention(
-            q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1), self._plans[of], scale=scale, softcap=softcap
-        )
+        plan = self._plans[of]
+        q, k, v = (x.transpose(0, 1) for x in (q, k, v))
+        kernels = attention_kernels(q, k, v, softcap)
+        if kernels is None:
+            return attention(q, k, v, plan, scale=scale, softcap=softcap)
+        if plan not in self._laid:
+            self._laid[plan] = Laid(plan, k.shape[1])
+        return attention_by_kernels(kernels, q, k, v, self._laid[plan], scale=scale)

@@ -54,9 +54,9 @@ class Plan:
         for node in self._nodes:
             reach_T[node.start : node.end] = node.subtree_end
         ahead = torch.arange(-before, 0, dtype=torch.int32)
-        self._row_K = torch.cat([ahead, torch.arange(T, dtype=torch.int32)])
-        self._reach_K = torch.cat([torch.full_like(ahead, T), reach_T])
-        self._position_K = torch.cat([ahead, packed.positions_T.to(torch.int32)])
+        self.row_K = torch.cat([ahead, torch.arange(T, dtype=torch.int32)])
+        self.reach_K = torch.cat([torch.full_like(ahead, T), reach_T])
+        self.position_K = torch.cat([ahead, packed.positions_T.to(torch.int32)])
         self.blocks = [b for start, end in self._cuts() for b in self._fitting(start, end, groups)]
         self._masks: dict[Block, Mask] = {}
         self._kept = 0
@@ -77,12 +77,12 @@ class Plan:
 
     def hidden(self, block: Block) -> Tensor:
         """(rows, keys) bool, True where a query does not see a key."""
-        row_K, reach_K, position_K = (rows(x, block.keys) for x in (self._row_K, self._reach_K, self._position_K))
+        row_K, reach_K, position_K = (rows(x, block.keys) for x in (self.row_K, self.reach_K, self.position_K))
         own = slice(block.start + self.before, block.end + self.before)
-        row_S = self._row_K[own, None]
+        row_S = self.row_K[own, None]
         hidden = (row_K > row_S).logical_or_(reach_K <= row_S)
         if self.window is not None:
-            hidden.logical_or_(position_K <= self._position_K[own, None] - self.window)
+            hidden.logical_or_(position_K <= self.position_K[own, None] - self.window)
         return hidden
 
     def _cuts(self) -> list[tuple[int, int]]:

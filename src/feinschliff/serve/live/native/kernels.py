@@ -1,8 +1,13 @@
 """The kernels' arguments as Python sees them; what they mean is said in the C sources."""
 import ctypes as c
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Protocol
 
+from feinschliff.nn.native.build import library
+
+SOURCES = tuple(Path(__file__).parent / name for name in ("product.c", "rows.c", "attend.c"))
 HEAD_DIMS = (32, 64, 96, 128, 256)
 LANES = 16
 LOW = 32  # a low-rank row has room for whole blocks of so many
@@ -71,3 +76,10 @@ class Kernels:
             function.restype, function.argtypes = result, arguments
             found[name] = function
         return cls(**found)
+
+
+@cache
+def loaded() -> Kernels | None:
+    """The kernels, or None where they are not to be had."""
+    found = library(*SOURCES)
+    return None if found is None else Kernels.of(found)

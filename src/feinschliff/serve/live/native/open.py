@@ -6,9 +6,8 @@ import torch
 
 from feinschliff.nn.model import Decoder
 from feinschliff.serve.live.layers import Asked, Layers
-from feinschliff.serve.live.native.build import library
 from feinschliff.serve.live.native.forward import NativeForward, fits
-from feinschliff.serve.live.native.kernels import Kernels
+from feinschliff.serve.live.native.kernels import loaded
 from feinschliff.serve.live.native.products import NativeProduct, NativeRows, head_of
 from feinschliff.serve.live.products import Multiply
 
@@ -25,10 +24,9 @@ class Native:
 
 def native(decoder: Decoder, asked: Sequence[Asked]) -> Native | None:
     """For a decoder of fused layers; None where the kernels are not to be had or do not know its shapes."""
-    loaded = library() if decoder.dtype == torch.bfloat16 else None
-    if loaded is None:
+    kernels = loaded() if decoder.dtype == torch.bfloat16 else None
+    if kernels is None:
         return None
-    kernels = Kernels.of(loaded)
     products = [NativeProduct(p, i) for i, p in enumerate(decoder.products())]
     layers = Layers.of(decoder, asked, products)
     if not fits(layers):

@@ -7,15 +7,15 @@ from feinschliff.core.jobs import Lora
 from feinschliff.core.live import Limits, LiveSampling, Piece, Submit, TokenPrompt
 from feinschliff.nn import adapter
 from feinschliff.nn.model import load
+from feinschliff.nn.native import build
 from feinschliff.serve.live.attend import Part, Shared, StepAttend
 from feinschliff.serve.live.engine import LiveEngine
 from feinschliff.serve.live.kv import KvShape, Slots
-from feinschliff.serve.live.native import build
 from feinschliff.serve.live.native.forward import Heads
-from feinschliff.serve.live.native.kernels import HEAD_DIMS, Kernels
+from feinschliff.serve.live.native.kernels import HEAD_DIMS, SOURCES, loaded
 from tiny import make_tiny_tokenizer
 
-pytestmark = pytest.mark.skipif(build.library() is None, reason="no kernels: they need AVX-512 with bfloat16 and a C compiler")
+pytestmark = pytest.mark.skipif(loaded() is None, reason="no kernels: they need AVX-512 with bfloat16 and a C compiler")
 PROMPT = [(7 * i) % 300 + 10 for i in range(150)]
 
 
@@ -83,7 +83,7 @@ def test_attention_is_that_of_torch(d, window):
     q, k, v = (x.transpose(0, 1) for x in qkv.view(T, 10, d).split([6, 2, 2], 1))
     wanted = StepAttend(plain, parts, None)(0, q, k, v, scale=d**-0.5, window=window, softcap=None)
     for grouped in (None, shared):
-        heads = Heads(Kernels.of(build.library()), StepAttend(rounded, parts, grouped), T, qkv.shape[1])
+        heads = Heads(loaded(), StepAttend(rounded, parts, grouped), T, qkv.shape[1])
         got = heads(0, qkv, torch.ones(T, d // 2), torch.zeros(T, d // 2), d**-0.5, window)
         torch.testing.assert_close(got.float(), wanted.flatten(1), rtol=2e-2, atol=2e-2)
     assert torch.equal(rounded.data.float(), plain.data)
@@ -100,7 +100,7 @@ def test_it_is_nearer_to_exact_than_torch_in_bfloat16(model, monkeypatch):
 
     exact_native, exact = measured(torch.float32)
     native, got = measured(torch.bfloat16)
-    monkeypatch.setattr("feinschliff.serve.live.native.open.library", lambda: None)
+    monkeypatch.setattr("feinschliff.serve.live.native.open.loaded", lambda: None)
     other_native, other = measured(torch.bfloat16)
     assert (exact_native, native, other_native) == (False, True, False)
     assert float((got - exact).norm()) < 0.02 * float(exact.norm())
@@ -123,15 +123,15 @@ def test_company_changes_no_answer(model, tmp_path):
 
 def test_without_a_compiler_there_are_no_kernels(monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)
-    assert build.library.__wrapped__() is None
+    assert build.library.__wrapped__(*SOURCES) is None
 
 
 def test_a_compiler_that_fails_leaves_torch(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(build, "FLAGS", ("-no-such-flag",))
-    assert build.library.__wrapped__() is None
+    assert build.library.__wrapped__(*SOURCES) is None
 
 
 def test_they_can_be_switched_off(monkeypatch):
     monkeypatch.setenv(build.SWITCH, "0")
-    assert build.library.__wrapped__() is None
+    assert build.library.__wrapped__(*SOURCES) is None

@@ -2,12 +2,11 @@
 import pytest
 import torch
 
-from feinschliff.serve.live.native.build import library
-from feinschliff.serve.live.native.kernels import Kernels
+from feinschliff.serve.live.native.kernels import loaded
 from feinschliff.serve.live.native.products import Beside, NativeRows, Weights, head_of
 from feinschliff.serve.live.products import LowRank
 
-pytestmark = pytest.mark.skipif(library() is None, reason="no kernels: they need AVX-512 with bfloat16 and a C compiler")
+pytestmark = pytest.mark.skipif(loaded() is None, reason="no kernels: they need AVX-512 with bfloat16 and a C compiler")
 
 
 class Base:
@@ -19,7 +18,7 @@ class Base:
 
 @pytest.fixture
 def kernels():
-    return Kernels.of(library())
+    return loaded()
 
 
 @pytest.fixture

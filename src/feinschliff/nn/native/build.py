@@ -8,33 +8,33 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-HERE = Path(__file__).parent
-SOURCES = ("product.c", "rows.c", "attend.c")
+HERE = Path(__file__).parent  # lanes.h is here
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-fPIC")
 NEEDED = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16"})
 SWITCH = "FEINSCHLIFF_KERNELS"  # "0": never
 
 
 @cache
-def library() -> ctypes.CDLL | None:
-    """The kernels, or None where this processor or machine cannot have them."""
+def library(*sources: Path) -> ctypes.CDLL | None:
+    """The kernels of `sources`, or None where this processor or machine cannot have them."""
     if os.environ.get(SWITCH) == "0" or not _processor() >= NEEDED:
         return None
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         return None
     try:
-        return ctypes.CDLL(str(_compiled(compiler)))
+        return ctypes.CDLL(str(_compiled(compiler, sources)))
     except (OSError, subprocess.SubprocessError):
         return None
 
 
-def _compiled(compiler: str) -> Path:
+def _compiled(compiler: str, sources: Sequence[Path]) -> Path:
     """Raises OSError, SubprocessError."""
-    texts = [(HERE / name).read_bytes() for name in (*SOURCES, "lanes.h")]
+    texts = [path.read_bytes() for path in (*sources, HERE / "lanes.h")]
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
     openmp = _openmp()
     made_from = [*texts, version, " ".join(sorted(_processor())).encode(), openmp.encode(), " ".join(FLAGS).encode()]
@@ -43,9 +43,9 @@ def _compiled(compiler: str) -> Path:
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            objects = [str(Path(scratch, name).with_suffix(".o")) for name in SOURCES]
-            for name, made in zip(SOURCES, objects, strict=True):
-                _run([compiler, *FLAGS, "-c", str(HERE / name), "-o", made])
+            objects = [str(Path(scratch, path.name).with_suffix(".o")) for path in sources]
+            for path, made in zip(sources, objects, strict=True):
+                _run([compiler, *FLAGS, f"-I{HERE}", "-c", str(path), "-o", made])
             made = str(Path(scratch, "kernels.so"))
             _run([compiler, "-shared", "-o", made, *objects, openmp, "-lm"])
             os.replace(made, target)

@@ -1,0 +1,1 @@
+"""Kernels in C for bfloat16 on processors with AVX-512, compiled on first use where there is a C compiler."""
