@@ -22,7 +22,8 @@ from typing_extensions import override
 from feinschliff.core.chat import Rendered
 from feinschliff.nn.attention import Attend, TreeAttend
 from feinschliff.nn.linear import Product, Projection
-from feinschliff.nn.norm import RmsNorm, normalise, normalise_backward
+from feinschliff.nn.native import rows
+from feinschliff.nn.norm import RmsNorm, normalise_backward, normalise_into
 from feinschliff.nn.swap import swap
 from feinschliff.nn.tree import Packed, pack
 
@@ -98,8 +99,8 @@ class _Enter(torch.autograd.Function):
         x, weight, rstd, both, kept, cos, sin = ctx.saved_tensors
         n_heads, n_keys = dq.shape[1], dk.shape[1]
         d_qkv = dq.new_empty(dq.shape[0], n_heads + 2 * n_keys, dq.shape[2])
-        rotate(dq, cos, -sin, out=d_qkv[:, :n_heads])
-        rotate(dk, cos, -sin, out=d_qkv[:, n_heads : n_heads + n_keys])
+        rotate(dq, cos, sin, out=d_qkv[:, :n_heads], turn=-1.0)
+        rotate(dk, cos, sin, out=d_qkv[:, n_heads : n_heads + n_keys], turn=-1.0)
         d_qkv[:, n_heads + n_keys :] = dv
         dy, grads = ctx.product.backward(d_qkv.flatten(1), both, kept, need_dx=ctx.needs_input_grad[0])
         dx = None if dy is None else normalise_backward(dy, x, weight, rstd)
@@ -116,7 +117,7 @@ class _Leave(torch.autograd.Function):
         y, kept = product(both)
         ctx.save_for_backward(both, kept)
         ctx.product = product
-        return x + y
+        return _add(x, y)
 
     @staticmethod
     @override
@@ -135,47 +136,76 @@ class _GatedMlp(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, eps: float, gate_up: Product, down: Product, *_: Tensor
     ) -> Tensor:
         both, rstd = _normalised_input(x, weight, eps, gate_up)
-        y, kept = gate_up(both)
-        gate, up = y.chunk(2, 1)
+        hidden, kept = gate_up(both)
         wide = down.room(x.shape[0])
-        torch.mul(F.silu(gate), up, out=wide[:, : down.n_in])
+        _gate(hidden, wide[:, : down.n_in])
         down.fill(wide)
         low = wide[:, down.n_in :].contiguous()  # the gated product itself is made again in the backward pass
         y, kept_down = down(wide)
-        ctx.save_for_backward(x, weight, rstd, both, kept, gate, up, low, kept_down)
+        ctx.save_for_backward(x, weight, rstd, both, kept, hidden, low, kept_down)
         ctx.gate_up, ctx.down = gate_up, down
-        return x + y
+        return _add(x, y)
 
     @staticmethod
     @override
     def backward(ctx: Any, dx_out: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
-        x, weight, rstd, both, kept, gate, up, low, kept_down = ctx.saved_tensors
+        x, weight, rstd, both, kept, hidden, low, kept_down = ctx.saved_tensors
         gate_up: Product = ctx.gate_up
         down: Product = ctx.down
-        active = F.silu(gate)
-        wide = torch.cat([active * up, low], 1)
-        d_hidden, down_grads = down.backward(dx_out.to(both.dtype), wide, kept_down)
-        assert d_hidden is not None
-        d_both = torch.empty(x.shape[0], 2 * gate.shape[1], dtype=gate.dtype)
-        d_gate, d_up = d_both.chunk(2, 1)
-        torch.mul(d_hidden, active, out=d_up)
-        torch.ops.aten.silu_backward.grad_input(d_hidden.mul_(up), gate, grad_input=d_gate)
+        wide = down.room(x.shape[0])
+        _gate(hidden, wide[:, : down.n_in])
+        wide[:, down.n_in :] = low
+        d_gated, down_grads = down.backward(dx_out.to(both.dtype), wide, kept_down)
+        assert d_gated is not None
+        d_both = _gate_backward(d_gated, hidden)
         dy, grads = gate_up.backward(d_both, both, kept)
         assert dy is not None
-        dx = normalise_backward(dy, x, weight, rstd).add_(dx_out)
+        dx = normalise_backward(dy, x, weight, rstd, past=dx_out)
         return dx, None, None, None, None, *grads, *down_grads
 
 
 def _normalised_input(x: Tensor, weight: Tensor, eps: float, product: Product) -> tuple[Tensor, Tensor]:
     both = product.room(x.shape[0])
-    y, rstd = normalise(x, weight, eps)
-    both[:, : product.n_in] = y
+    rstd = normalise_into(x, weight, eps, both[:, : product.n_in])
     return product.fill(both), rstd
 
 
-def rotate(x_THd: Tensor, cos_T1h: Tensor, sin_T1h: Tensor, out: Tensor | None = None) -> Tensor:
-    """Rotary position embedding (Su et al. 2021, arXiv 2104.09864), halves paired; h = d/2. The backward is that of -sin."""
+def _add(x: Tensor, part: Tensor) -> Tensor:
+    """x + part, in the type of x."""
+    kernels = rows.row_kernels(part.dtype, x.device, x.shape[1]) if x.dtype == torch.float32 else None
+    return x + part if kernels is None else rows.add(kernels, x, part)
+
+
+def _gate(hidden: Tensor, out: Tensor) -> None:
+    """hidden (T, 2n), gate beside up → silu(gate) · up into `out` (T, n)."""
+    kernels = rows.row_kernels(hidden.dtype, hidden.device, out.shape[1])
+    if kernels is not None:
+        return rows.gate_into(kernels, hidden, out)
+    gate, up = hidden.chunk(2, 1)
+    torch.mul(F.silu(gate), up, out=out)
+
+
+def _gate_backward(d_gated: Tensor, hidden: Tensor) -> Tensor:
+    """Gradient of `hidden` from that of the gated product, which is used up."""
+    kernels = rows.row_kernels(hidden.dtype, hidden.device, d_gated.shape[1])
+    if kernels is not None:
+        return rows.gate_backward(kernels, d_gated, hidden)
+    gate, up = hidden.chunk(2, 1)
+    d_hidden = torch.empty_like(hidden)
+    d_gate, d_up = d_hidden.chunk(2, 1)
+    torch.mul(d_gated, F.silu(gate), out=d_up)
+    torch.ops.aten.silu_backward.grad_input(d_gated.mul_(up), gate, grad_input=d_gate)
+    return d_hidden
+
+
+def rotate(x_THd: Tensor, cos_T1h: Tensor, sin_T1h: Tensor, out: Tensor | None = None, *, turn: float = 1.0) -> Tensor:
+    """Rotary position embedding (Su et al. 2021, arXiv 2104.09864), halves paired; h = d/2. The backward has `turn` -1."""
     out = torch.empty_like(x_THd) if out is None else out
+    kernels = rows.row_kernels(x_THd.dtype, x_THd.device, x_THd.shape[-1] // 2) if cos_T1h.dtype == torch.float32 else None
+    if kernels is not None and x_THd.stride()[1:] == (x_THd.shape[-1], 1):
+        rows.rotate(kernels, x_THd, cos_T1h, sin_T1h, out, turn=turn)
+        return out
+    sin_T1h = sin_T1h * turn
     first, second = x_THd.to(cos_T1h.dtype).chunk(2, -1)
     half = first.shape[-1]
     out[..., :half] = (first * cos_T1h).addcmul_(second, sin_T1h, value=-1)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from feinschliff.nn.native.rows import row_kernels, softmax_loss
 from feinschliff.nn.precision import exact_dtype
 
 CHUNK = 128  # rows; 128 × 49,152 logits in float32 are 25 MB and stay near the last-level cache
@@ -29,27 +30,23 @@ class _HeadLoss(torch.autograd.Function):
         d_hidden = torch.empty(hidden_RD.shape, dtype=dtype)
         d_head = torch.zeros(head.shape, dtype=wide) if ctx.needs_input_grad[1] else None
         loss, n_correct = torch.zeros((), dtype=wide), torch.zeros((), dtype=torch.int64)
-        # Two buffers for all chunks: fresh ones of this size cost more in page faults than the arithmetic on them.
-        buffer = torch.empty(min(CHUNK, hidden_RD.shape[0]), head.shape[0], dtype=wide)
-        low = torch.empty_like(buffer, dtype=dtype)
+        kernels = row_kernels(dtype, hidden_RD.device) if softcap is None else None
+        # The same buffers for all chunks: fresh ones of this size cost more in page faults than the arithmetic on them.
+        low = torch.empty(min(CHUNK, hidden_RD.shape[0]), head.shape[0], dtype=dtype)
+        buffer = torch.empty_like(low, dtype=wide) if kernels is None else low
         for i in range(0, hidden_RD.shape[0], CHUNK):
             rows = slice(i, i + CHUNK)
             h, t, w = hidden_RD[rows].to(dtype), targets_R[rows], weights_R[rows, None].to(wide)
             z, dz = buffer[: len(t)], low[: len(t)]
-            z.copy_(torch.mm(h, head_low.t(), out=dz))
-            if softcap is not None:
-                z.div_(softcap).tanh_().mul_(softcap)
-            top, best = z.max(-1, keepdim=True)
-            n_correct += (best[:, 0] == t).sum()
-            z_target = z.gather(1, t[:, None])
-            slope = 1 - (z / softcap).square() if softcap is not None else None
-            total = z.sub_(top).exp_().sum(-1, keepdim=True)  # z is now softmax · total
-            loss += ((top + total.log() - z_target) * w).sum()
-            z.mul_(w / total)
-            z.scatter_add_(1, t[:, None], -w)
-            if slope is not None:
-                z.mul_(slope)
-            torch.mm(dz.copy_(z), head_low, out=d_hidden[rows])
+            torch.mm(h, head_low.t(), out=dz)
+            if kernels is None:
+                added, correct = _to_gradient(z.copy_(dz), t, w, softcap)
+                dz.copy_(z)
+            else:
+                added, correct = softmax_loss(kernels, dz, t, w.contiguous())
+            loss += added
+            n_correct += correct
+            torch.mm(dz, head_low, out=d_hidden[rows])
             if d_head is not None:
                 d_head += (dz.t() @ h).to(wide)
         ctx.save_for_backward(d_hidden, d_head)
@@ -61,6 +58,22 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor, Tensor | None, None, None, None, None]:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
         d_hidden, d_head = ctx.saved_tensors
         return d_hidden * d_loss, None if d_head is None else d_head * d_loss, None, None, None, None
+
+
+def _to_gradient(z_RV: Tensor, targets_R: Tensor, weights_R1: Tensor, softcap: float | None) -> tuple[Tensor, Tensor]:
+    """The chunk's loss and how many are right; its logits z become the gradient."""
+    if softcap is not None:
+        z_RV.div_(softcap).tanh_().mul_(softcap)
+    top, best = z_RV.max(-1, keepdim=True)
+    z_target = z_RV.gather(1, targets_R[:, None])
+    slope = 1 - (z_RV / softcap).square() if softcap is not None else None
+    total = z_RV.sub_(top).exp_().sum(-1, keepdim=True)  # z is now softmax · total
+    loss = ((top + total.log() - z_target) * weights_R1).sum()
+    z_RV.mul_(weights_R1 / total)
+    z_RV.scatter_add_(1, targets_R[:, None], -weights_R1)
+    if slope is not None:
+        z_RV.mul_(slope)
+    return loss, (best[:, 0] == targets_R).sum()
 
 
 def head_loss(

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from feinschliff.nn.native import rows
+from feinschliff.nn.native.kernels import Kernels
 from feinschliff.nn.precision import exact_dtype
 
 
@@ -32,15 +34,27 @@ class _RmsNorm(torch.autograd.Function):
     @staticmethod
     @override
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
-        y, rstd = normalise(x, weight, eps)
+        y = torch.empty_like(x, dtype=dtype)
+        rstd = normalise_into(x, weight, eps, y)
         ctx.save_for_backward(x, weight, rstd)
-        return y.to(dtype)
+        return y
 
     @staticmethod
     @override
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None, None]:  # pyrefly: ignore[bad-override] – torch passes on what apply() was given
         x, weight, rstd = ctx.saved_tensors
         return normalise_backward(dy, x, weight, rstd).to(x.dtype), None, None, None
+
+
+def normalise_into(x: Tensor, weight: Tensor, eps: float, out: Tensor) -> Tensor:
+    """x (…, D) in any type → x / rms(x) · weight into `out`; returns 1 / rms(x) (…, 1)."""
+    kernels = _kernels(x, out.dtype)
+    if kernels is not None and out.stride(-1) == 1:
+        flat = x.flatten(0, -2)
+        return rows.normalise_into(kernels, flat, weight, eps, out.flatten(0, -2)).view(*x.shape[:-1], 1)
+    y, rstd = normalise(x, weight, eps)
+    out.copy_(y)
+    return rstd
 
 
 def normalise(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -50,12 +64,22 @@ def normalise(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     return (wide * rstd).mul_(weight), rstd
 
 
-def normalise_backward(dy: Tensor, x: Tensor, weight: Tensor, rstd: Tensor) -> Tensor:
-    """Gradient of x, in the weight's type."""
+def normalise_backward(dy: Tensor, x: Tensor, weight: Tensor, rstd: Tensor, past: Tensor | None = None) -> Tensor:
+    """Gradient of x, in the weight's type, plus `past`: the gradient that came past the norm."""
+    kernels = _kernels(x, dy.dtype)
+    if kernels is not None and dy.stride(-1) == 1:
+        flat = (t.flatten(0, -2) for t in (dy, x))
+        dx = rows.normalise_backward(kernels, *flat, weight, rstd, None if past is None else past.flatten(0, -2))
+        return dx.view(x.shape)
     g = dy.to(weight.dtype) * weight
     wide = x.to(weight.dtype)
     dot = (g * wide).mean(-1, keepdim=True)
-    return g.sub_(wide * (dot * rstd.square())).mul_(rstd)
+    dx = g.sub_(wide * (dot * rstd.square())).mul_(rstd)
+    return dx if past is None else dx.add_(past)
+
+
+def _kernels(x: Tensor, dtype: torch.dtype) -> Kernels | None:
+    return rows.row_kernels(dtype, x.device, x.shape[-1]) if x.dtype == torch.float32 else None
 
 
 def like(module: nn.Module, dtype: torch.dtype) -> RmsNorm | None:
