@@ -143,7 +143,7 @@ class Product:
         da_RK = d_low.t() @ both_TE[:, :K]
         grads: Grads = []
         for member, rows, columns in self._adapted():
-            db = dy_TN[:, rows].t() @ both_TE[:, K + columns.start : K + columns.stop]
+            db = (both_TE[:, K + columns.start : K + columns.stop].t() @ dy_TN[:, rows]).t()  # this way round a third faster
             grads += [da_RK[columns].to(member.master), db.to(member.master).mul_(member.scale)]
             if member.lora_magnitude_vector is not None:
                 assert dm_N is not None
