@@ -14,7 +14,7 @@ from feinschliff.nn.tree import pack
 
 pytestmark = pytest.mark.skipif(loaded() is None, reason="no kernels: they need AVX-512 with bfloat16 and a C compiler")
 few = settings(max_examples=25, deadline=None, derandomize=True)
-ROUNDED = 0.015  # of a row's length and the mean one's; one key too many or too few among 160 changes a row by 0.08
+ROUNDED = 0.015  # of a row's length and the mean one's; one key too many or too few among 90 changes a row by 0.1
 
 
 def heads(shape, seed: int) -> torch.Tensor:
@@ -27,8 +27,8 @@ def with_gradients(way, inputs):
     return [x.detach().double() for x in (out, *torch.autograd.grad(out, inputs, weight))]
 
 
-def check(packed, n_heads, *, d=32, before=0, window=None, scale=0.25):
-    """Row by row, so that one lost row among many is seen."""
+def check(packed, n_heads, *, d=32, before=0, window=None, scale=0.25, cancelled=1e-3):
+    """Row by row, so that one lost row among many is seen. `cancelled`: what is left of a row whose terms cancel."""
     T, (H, Hk) = len(packed), n_heads
     inputs = [heads((H, T, d), 0), heads((Hk, before + T, d), 1), heads((Hk, before + T, d), 2)]
     assert attention_kernels(*inputs, None) is not None
@@ -38,7 +38,7 @@ def check(packed, n_heads, *, d=32, before=0, window=None, scale=0.25):
     wanted = with_gradients(lambda *x: by_mask(*x, packed, scale, window, None, before), exact)
     for mine, right in zip(ours, wanted, strict=True):
         length = right.norm(dim=-1)
-        near = (mine - right).norm(dim=-1) <= ROUNDED * (length + length.mean() + 0.1)
+        near = (mine - right).norm(dim=-1) <= ROUNDED * (length + length.mean()) + cancelled
         assert near.all(), (~near).nonzero()[:5]
 
 
@@ -61,18 +61,18 @@ def cut(request, monkeypatch):
     st.sampled_from([0, 1, 7, 8, 30]), st.sampled_from([0.25, 0.3]),
 )  # fmt: skip
 def test_equals_attention_under_the_whole_mask(examples, n_heads, window, before, scale):
-    check(pack(examples, min_saving=1), n_heads, before=before, window=window, scale=scale)
+    check(pack(examples, min_saving=1), n_heads, before=before, window=window, scale=scale, cancelled=0.1)  # rows of five keys are about 3 long
 
 
 @pytest.mark.parametrize("n_heads", [(1, 1), (5, 5), (9, 3), (28, 1)], ids=str)
 @pytest.mark.parametrize("d", HEAD_DIMS)
 def test_all_widths_of_heads_and_sizes_of_groups(d, n_heads):
-    check(branches(3, 101, 60), n_heads, d=d, scale=d**-0.5)
+    check(branches(3, 61, 30), n_heads, d=d, scale=d**-0.5)
 
 
 @pytest.mark.parametrize("window", [None, 70])
 def test_blocks_beyond_one_tile_of_keys(window):
-    check(branches(2, 400, 300), (4, 2), d=64, scale=0.125, window=window, before=5)
+    check(branches(2, 300, 130), (4, 2), d=64, scale=0.125, window=window, before=5)
 
 
 def bits(threads: int) -> list[torch.Tensor]:
