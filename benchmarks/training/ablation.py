@@ -35,6 +35,7 @@ from feinschliff.data.read import load as read_chats
 from feinschliff.data.render import Renderer
 from feinschliff.nn import attention, blocks, tree
 from feinschliff.nn import model as nn_model
+from feinschliff.nn.native import kernels as native
 from feinschliff.train import batches
 from feinschliff.train import model as train_model
 from feinschliff.train.model import Trainable
@@ -48,32 +49,36 @@ class Variant:
     name: str
     shares: bool = True  # prefix trees
     fused: bool = True  # the layers of nn.fused
-    products: bool = True  # attention by products over blocks instead of torch's kernel under a mask
+    products: bool = True  # attention over blocks (by kernels or products) instead of torch's kernel under a mask
+    kernels: bool = True  # in C, for attention and for rows between products
     sparse_head: bool = True  # logits and loss on trained positions only
     bf16: bool = True
 
 
 VARIANTS = (
     Variant("all ideas"),
+    Variant("no kernels in C", kernels=False),
     Variant("nothing shared", shares=False),
     Variant("plain layers", fused=False),
     Variant("torch's attention, masked", products=False),
     Variant("head on every position", sparse_head=False),
     Variant("fp32", bf16=False),
-    Variant("none of them", shares=False, fused=False, products=False, sparse_head=False, bf16=False),
+    Variant("none of them", shares=False, fused=False, products=False, kernels=False, sparse_head=False, bf16=False),
 )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="S,D")
+    parser.add_argument("--variants", help="some of them, by name, with commas between; all if not given")
     parser.add_argument("--rounds", type=int, default=5, help="measured steps of every variant, after one that warms up")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "ablation.json")
     a = parser.parse_args()
     if any(os.environ.get(name) != value for name, value in ALLOCATOR.items()):  # read by the C library at its start
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | ALLOCATOR)
     folder = model_folder(MODEL)
-    runners = [Runner(v, folder) for v in VARIANTS]
+    named = VARIANTS if a.variants is None else [v for v in VARIANTS if v.name in a.variants.split(",")]
+    runners = [Runner(v, folder) for v in named]
     rows = [row for name in a.data.split(",") for row in measure(runners, name, folder, a.rounds)]
     units = {"s_per_step": "seconds, median", "s_min": "seconds", "times": "s_per_step over that of all ideas"}
     write_text(a.out, json.dumps(machine() | {"units": units, "allocator": ALLOCATOR, "rows": rows}, indent=1) + "\n")
@@ -97,6 +102,10 @@ class Runner:
             examples = [Rendered(e.tokens, [1.0] * len(e.tokens)) for e in examples]
         with ExitStack() as stack:
             stack.enter_context(mock.patch.object(batches, "pack", partial(tree.pack, share=v.shares)))
+            if not (v.kernels and v.products):
+                stack.enter_context(mock.patch.object(attention, "attention_kernels", lambda *_: None))
+            if not v.kernels:
+                stack.enter_context(mock.patch.object(native, "loaded", lambda: None))
             if not v.products:
                 stack.enter_context(mock.patch.object(attention, "attention", masked))
             t0 = time.perf_counter()
