@@ -103,9 +103,9 @@ class Runner:
         with ExitStack() as stack:
             stack.enter_context(mock.patch.object(batches, "pack", partial(tree.pack, share=v.shares)))
             if not (v.kernels and v.products):
-                stack.enter_context(mock.patch.object(attention, "attention_kernels", lambda *_: None))
+                stack.enter_context(mock.patch.object(attention, "attention_kernels", return_value=None))
             if not v.kernels:
-                stack.enter_context(mock.patch.object(native, "loaded", lambda: None))
+                stack.enter_context(mock.patch.object(native, "loaded", return_value=None))
             if not v.products:
                 stack.enter_context(mock.patch.object(attention, "attention", masked))
             t0 = time.perf_counter()

@@ -3,12 +3,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_model import by_mask, families_of_examples
 
 from feinschliff.core.chat import Rendered
 from feinschliff.nn import blocks
 from feinschliff.nn.attention import TreeAttend
 from feinschliff.nn.tree import pack
+from plain_model import by_mask, families_of_examples
 
 few = settings(max_examples=20, deadline=None, derandomize=True)
 

@@ -2,12 +2,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_model import families_of_examples, seen
 from test_attention import branches
 
 from feinschliff.nn import blocks
 from feinschliff.nn.blocks import Plan, rows
 from feinschliff.nn.tree import pack
+from plain_model import families_of_examples, seen
 
 
 @pytest.fixture(params=[(128, 1 << 23), (3, 1 << 20), (4, 30), (1, 1)], ids=str)

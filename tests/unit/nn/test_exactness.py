@@ -2,11 +2,16 @@
 from functools import cache
 from pathlib import Path
 
-import plain_model
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
+
+import plain_model
+from feinschliff.core.chat import Rendered
+from feinschliff.core.jobs import Full, TrainSpec
+from feinschliff.train.model import Trainable
 from plain_model import (
     METHOD,
     Pair,
@@ -16,11 +21,6 @@ from plain_model import (
     packed_result,
     separate_result,
 )
-from transformers import AutoModelForCausalLM
-
-from feinschliff.core.chat import Rendered
-from feinschliff.core.jobs import Full, TrainSpec
-from feinschliff.train.model import Trainable
 from tiny import FAMILIES, make_tiny_model
 
 few = settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -1,8 +1,8 @@
 from hypothesis import given, settings
-from plain_model import families_of_examples
 
 from feinschliff.core.chat import Rendered
 from feinschliff.nn.tree import pack
+from plain_model import families_of_examples
 
 trained = [0.0, 0.0, 1.0, 1.0]
 

@@ -3,7 +3,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_model import by_mask, families_of_examples
 
 from feinschliff.core.chat import Rendered
 from feinschliff.nn import attention, blocks
@@ -11,6 +10,7 @@ from feinschliff.nn.attention import TreeAttend
 from feinschliff.nn.native.attention import Laid, attention_kernels
 from feinschliff.nn.native.kernels import HEAD_DIMS, loaded
 from feinschliff.nn.tree import pack
+from plain_model import by_mask, families_of_examples
 
 pytestmark = pytest.mark.skipif(loaded() is None, reason="no kernels: they need AVX-512 with bfloat16 and a C compiler")
 few = settings(max_examples=25, deadline=None, derandomize=True)
