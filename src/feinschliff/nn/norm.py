@@ -68,8 +68,8 @@ def normalise_backward(dy: Tensor, x: Tensor, weight: Tensor, rstd: Tensor, past
     """Gradient of x, in the weight's type, plus `past`: the gradient that came past the norm."""
     kernels = _kernels(x, dy.dtype)
     if kernels is not None and dy.stride(-1) == 1:
-        flat = (t.flatten(0, -2) for t in (dy, x))
-        dx = rows.normalise_backward(kernels, *flat, weight, rstd, None if past is None else past.flatten(0, -2))
+        beside = None if past is None else past.flatten(0, -2)
+        dx = rows.normalise_backward(kernels, dy.flatten(0, -2), x.flatten(0, -2), weight, rstd, beside)
         return dx.view(x.shape)
     g = dy.to(weight.dtype) * weight
     wide = x.to(weight.dtype)
