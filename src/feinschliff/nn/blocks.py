@@ -13,6 +13,7 @@ from feinschliff.nn.tree import Packed
 
 ROWS = 128  # queries in a block at most: long nodes skip most of what lies above their diagonal
 TILE = 1 << 23  # scores held at once; 16 MB in bfloat16, about what the last-level cache holds. One row may hold more.
+CPU = torch.device("cpu")
 KEPT = 1 << 25  # elements of masks kept for the next layer; further ones are made again
 
 
@@ -42,11 +43,13 @@ class Plan:
     """The blocks of one packed tree under one window, for models with `groups` query heads to a key head.
 
     `before` keys stand before the tree, at positions -before … -1 of every path; key place p + before is packed row p.
-    Masks are of type `dtype`.
+    Masks are of type `dtype` and on `device`; the planning is done on the CPU, where `packed` is.
     """
 
-    def __init__(self, packed: Packed, window: int | None, groups: int, before: int, dtype: torch.dtype) -> None:
-        self.window, self.before, self.dtype = window, before, dtype
+    def __init__(
+        self, packed: Packed, window: int | None, groups: int, before: int, dtype: torch.dtype, device: torch.device = CPU
+    ) -> None:
+        self.window, self.before, self.dtype, self._device = window, before, dtype, device
         self._nodes = [n for n in packed.nodes if n.end > n.start]
         self._positions = packed.positions_T.tolist()
         T = len(packed)
@@ -69,7 +72,8 @@ class Plan:
         columns = hidden.any(0).nonzero()
         first = int(columns[0]) if len(columns) else block.n_keys
         hidden = hidden[:, None, first:]
-        mask = Mask(first, torch.zeros(hidden.shape, dtype=self.dtype).masked_fill_(hidden, float("-inf")))
+        bias = torch.zeros(hidden.shape, dtype=self.dtype, device=self._device)
+        mask = Mask(first, bias.masked_fill_(hidden.to(self._device), float("-inf")))
         if self._kept + hidden.numel() <= KEPT:
             self._kept += hidden.numel()
             self._masks[block] = mask

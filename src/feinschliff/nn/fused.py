@@ -156,7 +156,7 @@ class _GatedMlp(torch.autograd.Function):
         wide = torch.cat([active * up, low], 1)
         d_hidden, down_grads = down.backward(dx_out.to(both.dtype), wide, kept_down)
         assert d_hidden is not None
-        d_both = torch.empty(x.shape[0], 2 * gate.shape[1], dtype=gate.dtype)
+        d_both = gate.new_empty(x.shape[0], 2 * gate.shape[1])
         d_gate, d_up = d_both.chunk(2, 1)
         torch.mul(d_hidden, active, out=d_up)
         torch.ops.aten.silu_backward.grad_input(d_hidden.mul_(up), gate, grad_input=d_gate)

@@ -26,11 +26,11 @@ class _HeadLoss(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         head_low = head.to(dtype)
         wide = exact_dtype(dtype)
-        d_hidden = torch.empty(hidden_RD.shape, dtype=dtype)
-        d_head = torch.zeros(head.shape, dtype=wide) if ctx.needs_input_grad[1] else None
-        loss, n_correct = torch.zeros((), dtype=wide), torch.zeros((), dtype=torch.int64)
+        d_hidden = torch.empty_like(hidden_RD, dtype=dtype)
+        d_head = torch.zeros_like(head, dtype=wide) if ctx.needs_input_grad[1] else None
+        loss, n_correct = hidden_RD.new_zeros((), dtype=wide), targets_R.new_zeros(())
         # Two buffers for all chunks: fresh ones of this size cost more in page faults than the arithmetic on them.
-        buffer = torch.empty(min(CHUNK, hidden_RD.shape[0]), head.shape[0], dtype=wide)
+        buffer = hidden_RD.new_empty(min(CHUNK, hidden_RD.shape[0]), head.shape[0], dtype=wide)
         low = torch.empty_like(buffer, dtype=dtype)
         for i in range(0, hidden_RD.shape[0], CHUNK):
             rows = slice(i, i + CHUNK)

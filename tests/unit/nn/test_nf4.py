@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from feinschliff.nn.nf4 import BLOCK, GROUP, LEVELS, Nf4, _fine_levels
+from feinschliff.nn.nf4 import BLOCK, GROUP, LEVELS, PIECES, Nf4, _fine_levels
 
 
 def gaussian(*shape: int) -> torch.Tensor:
@@ -61,7 +61,7 @@ def test_written_into_wider_rows_of_another_type():
 def test_in_pieces_as_at_once(monkeypatch):
     held = Nf4.of(gaussian(130, 72))
     whole = held.dequantised(torch.float32)
-    monkeypatch.setattr("feinschliff.nn.nf4.PIECE", 200)
+    monkeypatch.setitem(PIECES, "cpu", 200)
     assert torch.equal(held.dequantised(torch.float32), whole)
 
 
