@@ -39,6 +39,32 @@ class Mask:
         scores_NRP.unflatten(1, (len(self.bias_R1C), -1))[..., self.first :].add_(self.bias_R1C)
 
 
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What decides who sees a key, int32, on the CPU; key place p + before is packed row p.
+
+    The query in row s sees the keys of rows up to s that reach beyond s and stand near enough on the path.
+    """
+
+    row_K: Tensor
+    reach_K: Tensor  # the first row behind all that can see this key
+    position_K: Tensor
+
+    @classmethod
+    def of(cls, packed: Packed, before: int) -> "Keys":
+        """`before` keys stand before the tree, at positions -before … -1 of every path."""
+        T = len(packed)
+        reach_T = torch.empty(T, dtype=torch.int32)
+        for node in packed.nodes:
+            reach_T[node.start : node.end] = node.subtree_end
+        ahead = torch.arange(-before, 0, dtype=torch.int32)
+        return cls(
+            torch.cat([ahead, torch.arange(T, dtype=torch.int32)]),
+            torch.cat([torch.full_like(ahead, T), reach_T]),
+            torch.cat([ahead, packed.positions_T.to(torch.int32)]),
+        )
+
+
 class Plan:
     """The blocks of one packed tree under one window, for models with `groups` query heads to a key head.
 
@@ -52,14 +78,7 @@ class Plan:
         self.window, self.before, self.dtype, self._device = window, before, dtype, device
         self._nodes = [n for n in packed.nodes if n.end > n.start]
         self._positions = packed.positions_T.tolist()
-        T = len(packed)
-        reach_T = torch.empty(T, dtype=torch.int32)  # the first row behind all that can see this row
-        for node in self._nodes:
-            reach_T[node.start : node.end] = node.subtree_end
-        ahead = torch.arange(-before, 0, dtype=torch.int32)
-        self._row_K = torch.cat([ahead, torch.arange(T, dtype=torch.int32)])
-        self._reach_K = torch.cat([torch.full_like(ahead, T), reach_T])
-        self._position_K = torch.cat([ahead, packed.positions_T.to(torch.int32)])
+        self._keys = Keys.of(packed, before)
         self.blocks = [b for start, end in self._cuts() for b in self._fitting(start, end, groups)]
         self._masks: dict[Block, Mask] = {}
         self._kept = 0
@@ -81,12 +100,13 @@ class Plan:
 
     def hidden(self, block: Block) -> Tensor:
         """(rows, keys) bool, True where a query does not see a key."""
-        row_K, reach_K, position_K = (rows(x, block.keys) for x in (self._row_K, self._reach_K, self._position_K))
+        every = self._keys
+        row_K, reach_K, position_K = (rows(x, block.keys) for x in (every.row_K, every.reach_K, every.position_K))
         own = slice(block.start + self.before, block.end + self.before)
-        row_S = self._row_K[own, None]
+        row_S = every.row_K[own, None]
         hidden = (row_K > row_S).logical_or_(reach_K <= row_S)
         if self.window is not None:
-            hidden.logical_or_(position_K <= self._position_K[own, None] - self.window)
+            hidden.logical_or_(position_K <= every.position_K[own, None] - self.window)
         return hidden
 
     def _cuts(self) -> list[tuple[int, int]]:
