@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
+from feinschliff.nn.attention import TreeAttend
 from feinschliff.nn.blocks import Keys
 from feinschliff.nn.tree import Packed
 
+NARROWEST = 16  # width of a head that the kernels take
 TILE = 128  # queries, and keys, that the kernel takes or skips together
 Flex = Callable[..., Tensor]  # torch's flex_attention, compiled or not
 Seen = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # (batch, head, query, key) → bool: torch's mask_mod
@@ -33,12 +35,15 @@ class FlexAttend:
     def __init__(self, packed: Packed, flex: Flex = flex_attention) -> None:
         self.packed = packed
         self._flex = flex
+        self._by_blocks = TreeAttend(packed)  # for narrower heads, which only models of tests have
         self._masks: dict[tuple[int | None, int, torch.device], BlockMask] = {}
 
     def __call__(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None, softcap: float | None, before: int = 0
     ) -> Tensor:
         """The first `before` keys and values stand before the tree, on every path."""
+        if q.shape[-1] < NARROWEST:
+            return self._by_blocks(layer, q, k, v, scale=scale, window=window, softcap=softcap, before=before)
         if window is not None and before + self.packed.longest_path <= window:
             window = None
         of = window, before, q.device

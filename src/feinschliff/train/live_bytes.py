@@ -1,6 +1,7 @@
 """How many bytes of tensors a computation holds, phase by phase, whoever makes the tensors."""
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
 from typing import Any, Protocol, Self
 
 import torch
@@ -16,7 +17,7 @@ class Meter(Protocol):
     peaks: list[int]
 
     def __enter__(self) -> Self: ...
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /) -> None: ...
 
     def mark(self, *_: object) -> None:
         """The next phase begins."""
@@ -36,7 +37,7 @@ class AllocatedBytes:
         torch.cuda.reset_peak_memory_stats(self._where)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object, /) -> None:
         self._note()
 
     def mark(self, *_: object) -> None:

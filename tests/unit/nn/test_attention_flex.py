@@ -24,6 +24,7 @@ def eager(monkeypatch):
 
 
 @pytest.mark.usefixtures("eager")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # Dynamo looks at all of them
 @pytest.mark.parametrize(
     ("n_heads", "window", "softcap", "before", "dtype"),
     [
@@ -33,7 +34,7 @@ def eager(monkeypatch):
 )  # fmt: skip
 def test_equals_attention_by_blocks_forward_and_backward(n_heads, window, softcap, before, dtype):
     packed, (H, Hk) = branches(3, 150, 40), n_heads
-    T, d = len(packed), 8
+    T, d = len(packed), 16
     inputs = [heads(shape, seed, dtype) for seed, shape in enumerate(((H, T, d), (Hk, before + T, d), (Hk, before + T, d)))]
     asked = {"scale": 0.3, "window": window, "softcap": softcap, "before": before}
     pairs = zip(*(with_gradients(lambda *x, way=way: way(0, *x, **asked), inputs) for way in (FlexAttend(packed), TreeAttend(packed))), strict=True)
@@ -77,16 +78,23 @@ def _dense(numbers: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
 
 
 def test_other_branches_cost_no_tile():
-    mask = block_mask(branches(8, 128, 255), None, 0, CPU)  # a common tile, then two for every branch
+    mask = block_mask(branches(8, 128, 256), None, 0, CPU)  # a common tile, then two for every branch
     assert int(mask.kv_num_blocks.sum() + mask.full_kv_num_blocks.sum()) == 1 + 8 * (2 + 3)
 
 
 def test_a_window_that_reaches_over_the_longest_path_is_none():
     packed = branches(2, 20, 10)
-    attend, x = FlexAttend(packed, lambda q, k, v, **asked: q), torch.zeros(2, len(packed), 8)
+    attend, x = FlexAttend(packed, lambda q, k, v, **asked: q), torch.zeros(2, len(packed), 16)
     for window in (packed.longest_path, None, 5):
         attend(0, x, x, x, scale=1.0, window=window, softcap=None)
     assert {window for window, *_ in attend._masks} == {None, 5}
+
+
+def test_heads_too_narrow_for_the_kernel_go_by_blocks():
+    packed = branches(3, 30, 20)
+    q, k, v = (heads((n, len(packed), 8), n).detach() for n in (4, 2, 2))
+    asked = {"scale": 0.3, "window": 9, "softcap": 2.0}
+    assert torch.equal(FlexAttend(packed, None)(0, q, k, v, **asked), TreeAttend(packed)(0, q, k, v, **asked))
 
 
 @pytest.mark.long

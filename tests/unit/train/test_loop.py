@@ -23,7 +23,7 @@ from feinschliff.nn.attention import TreeAttend
 from feinschliff.nn.model import load
 from feinschliff.nn.multiply import has_onednn
 from feinschliff.nn.tree import pack
-from feinschliff.train import machine, memory
+from feinschliff.train import device, machine, memory
 from feinschliff.train.events import EventLog
 from feinschliff.train.examples import load as load_examples
 from feinschliff.train.loop import _Run, train
@@ -105,7 +105,7 @@ def test_a_resumed_run_keeps_how_its_steps_were_cut(tiny_model, tmp_path, monkey
             train(cut, spec)
     for state in (cut / "state").glob("*.pt"):
         assert torch.load(state, weights_only=True)["cut"] == (8192, False)
-    monkeypatch.setattr(memory, "available_bytes", lambda: 0)
+    monkeypatch.setattr(device, "available_bytes", lambda: 0)
     train(cut, spec)
     assert result(cut) == result(whole)
 
@@ -124,14 +124,14 @@ def test_a_resumed_run_keeps_the_library_of_its_products(tiny_model, tmp_path, m
 
     used: list[int] = []
     monkeypatch.setattr(multiply, "onednn", lambda *given, own=multiply.onednn: used.append(1) or own(*given))
-    monkeypatch.setattr(machine, "measure", lambda _: onednn)
+    monkeypatch.setattr(machine, "measure", lambda *_: onednn)
     train(*runs["whole"])
     n_used = len(used)
     with monkeypatch.context() as patch:
         patch.setattr(_Run, "_save_if_due", die)
         with pytest.raises(Killed):
             train(*runs["cut"])
-    monkeypatch.setattr(machine, "measure", lambda _: blas)
+    monkeypatch.setattr(machine, "measure", lambda *_: blas)
     train(*runs["cut"])
     train(*runs["blas"])
     told = {name: [e.fp32_library for e in events(run) if isinstance(e, Started)] for name, (run, _) in runs.items()}
@@ -151,7 +151,7 @@ def test_layers_are_recomputed_where_memory_is_short(tmp_path, monkeypatch):
     examples = load_examples([light / "train.jsonl"], Renderer.of(deep), 512).variants[0]
     n_tokens = sum(sorted(len(e.tokens) for e in examples)[-4:])
     costs = {on: memory.footprint(model, recomputed=on).needs(n_tokens, n_tokens, n_tokens) for on in (False, True)}
-    monkeypatch.setattr(memory, "available_bytes", lambda: int((costs[False] + costs[True]) / 2 / memory.SHARE))
+    monkeypatch.setattr(device, "available_bytes", lambda: int((costs[False] + costs[True]) / 2 / memory.SHARE))
     train(light, spec)
     assert next(e.gradient_checkpointing for e in events(light) if isinstance(e, Started))
     assert result(light) == result(whole)
