@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_model import families_of_examples
+from plain_model import families_of_examples, seen
 from test_attention import branches, heads, with_gradients
 from torch.nn.attention import flex_attention as torchs
 
@@ -43,18 +43,11 @@ def test_equals_attention_by_blocks_forward_and_backward(n_heads, window, softca
         torch.testing.assert_close(ours, wanted, rtol=tolerance, atol=tolerance)
 
 
-def pairs_seen(packed, window, before) -> torch.Tensor:
-    """(T, before + T) bool, from the tree's own mask."""
-    seen = torch.cat([torch.ones(len(packed), before, dtype=torch.bool), packed.dense_mask()], 1)
-    positions = torch.cat([torch.arange(-before, 0), packed.positions_T])
-    return seen if window is None else seen & (packed.positions_T[:, None] - positions < window)
-
-
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(families_of_examples(), st.sampled_from([None, 1, 3, 9, 100]), st.sampled_from([0, 1, 7]), st.sampled_from([1, 4, 16, 128]))
 def test_tiles_and_what_is_seen_in_them_are_those_of_the_whole_mask(examples, window, before, tile):
     packed = pack(examples, min_saving=1)
-    wanted = pairs_seen(packed, window, before)
+    wanted = seen(packed, window, before)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention_flex, "TILE", tile)
         mask = block_mask(packed, window, before, CPU)
