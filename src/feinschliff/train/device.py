@@ -161,7 +161,8 @@ class Cuda(Device):
         torch.cuda.set_device(index)
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing is read before it is written. pyrefly: ignore[missing-attribute] – torch makes it at run time
+        # Nothing is read before it is written.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # pyrefly: ignore[missing-attribute] – torch makes it at run time
         return cls(index)
 
     @property
