@@ -25,8 +25,11 @@ ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 @cache
 def compiled() -> Flex:
-    """One kernel for trees of all lengths, generated once a process (and kept in torch's cache folder)."""
-    return cast(Flex, torch.compile(flex_attention, dynamic=True))
+    """Generated for the first tree, and for trees of all lengths at the second (and kept in torch's cache folder).
+
+    Not for all at once (`dynamic=True`): then scale and cap become variables too, which torch 2.13 cannot generate code for.
+    """
+    return cast(Flex, torch.compile(flex_attention))
 
 
 class FlexAttend:
