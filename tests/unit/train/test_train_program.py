@@ -3,7 +3,6 @@ import random
 import signal
 import time
 
-from on_devices import each_device
 from runs import make_run, result, steps
 
 from feinschliff.compute import process
@@ -11,6 +10,7 @@ from feinschliff.core.jobs import Finished, Hyperparameters, Started
 from feinschliff.train.device import chosen
 from feinschliff.train.events import EventLog
 from feinschliff.train.loop import train
+from on_devices import each_device
 
 
 def start(run):
