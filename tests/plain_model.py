@@ -13,6 +13,7 @@ from feinschliff.core.chat import Rendered
 from feinschliff.core.jobs import Lora, TrainSpec
 from feinschliff.nn import adapter
 from feinschliff.nn.tree import Packed, pack
+from feinschliff.train.device import ON_CPU, Device
 from feinschliff.train.model import Trainable
 
 METHOD = Lora(rank=4, alpha=8.0)
@@ -20,15 +21,17 @@ METHOD = Lora(rank=4, alpha=8.0)
 
 @dataclass
 class Pair:
-    """The same weights and the same adapter, in our model and in transformers + PEFT."""
+    """The same weights and the same adapter, in our model and, on the CPU, in transformers + PEFT."""
 
     ours: Trainable
     plain: PeftModel
 
 
-def make_pair(model: Path, scratch: Path, dtype: torch.dtype, *, attention: str = "eager") -> Pair:
+def make_pair(
+    model: Path, scratch: Path, dtype: torch.dtype, *, attention: str = "eager", device: Device = ON_CPU
+) -> Pair:
     spec = TrainSpec(model=str(model), train_files=("unused",), method=METHOD)
-    ours = Trainable.make(spec, model, dtype)
+    ours = Trainable.make(spec, model, dtype, device=device)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for _, projection in ours.decoder.projections():
@@ -83,7 +86,7 @@ def separate_result(plain: nn.Module, examples: Sequence[Rendered]) -> tuple[flo
 
 
 def _gradient(p: Tensor) -> Tensor:
-    return torch.zeros_like(p) if p.grad is None else p.grad.clone()
+    return torch.zeros_like(p).cpu() if p.grad is None else p.grad.clone().cpu()
 
 
 def _own_name(name: str) -> str:

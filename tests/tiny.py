@@ -79,23 +79,27 @@ def make_tiny_tokenizer(vocab: int = 384, template: str | None = CHATML) -> PreT
     return fast
 
 
-def _config(family: str, vocab: int, context: int, layers: int, window: int, ids: dict[str, int | list[int]]) -> PretrainedConfig:
+def _config(
+    family: str, vocab: int, context: int, layers: int, window: int, hidden: int, ids: dict[str, int | list[int]]
+) -> PretrainedConfig:
     shared = {
-        "vocab_size": vocab, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": layers,
+        "vocab_size": vocab, "hidden_size": hidden, "intermediate_size": 2 * hidden, "num_hidden_layers": layers,
         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": context, **ids,
     }  # fmt: skip
     match family:
         case "llama":
             return LlamaConfig(**shared)
+        case "llama-wide":  # heads that the kernels in C take
+            return LlamaConfig(**shared, head_dim=32)
         case "llama3":  # positions as from 3.1 on
             scaled = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
             return LlamaConfig(**shared, rope_parameters=scaled | {"rope_theta": 500_000.0, "original_max_position_embeddings": context // 4})
         case "mistral":
-            return MistralConfig(**shared, sliding_window=None, head_dim=8)
+            return MistralConfig(**shared, sliding_window=None, head_dim=hidden // 4)
         case "qwen2":
             return Qwen2Config(**shared)
         case "qwen3":
-            return Qwen3Config(**shared, head_dim=8)
+            return Qwen3Config(**shared, head_dim=hidden // 4)
         case "phi3":
             return Phi3Config(**shared, sliding_window=window, original_max_position_embeddings=context)
         case "phi3-long":  # of the 128k models: other rotations where a text is longer than the original context
@@ -105,23 +109,23 @@ def _config(family: str, vocab: int, context: int, layers: int, window: int, ids
             return Phi3Config(**shared, sliding_window=window, original_max_position_embeddings=original, rope_parameters=rotations)
         case "gemma2":
             return Gemma2Config(
-                **shared, head_dim=8, query_pre_attn_scalar=8, sliding_window=window,
+                **shared, head_dim=hidden // 4, query_pre_attn_scalar=hidden // 4, sliding_window=window,
                 attn_logit_softcapping=2.0, final_logit_softcapping=4.0,
             )  # fmt: skip
         case "gemma3":
-            return Gemma3TextConfig(**shared, head_dim=8, query_pre_attn_scalar=8, sliding_window=window)
+            return Gemma3TextConfig(**shared, head_dim=hidden // 4, query_pre_attn_scalar=hidden // 4, sliding_window=window)
     raise ValueError(family)
 
 
 def make_tiny_model(
-    folder: Path, family: str = "llama", *, seed: int = 0, vocab: int = 384, context: int = 512, layers: int = 2,
+    folder: Path, family: str = "llama", *, seed: int = 0, vocab: int = 384, context: int = 512, layers: int = 2, hidden: int = 32,
     window: int = WINDOW, template: str | None = CHATML, tokenizer: PreTrainedTokenizerFast | None = None, stops: Sequence[str] = ("<|im_end|>",),
 ) -> Path:  # fmt: skip
     """Write a whole model folder of `family`: config, float32 weights, tokenizer, chat template."""
     tokenizer = tokenizer or make_tiny_tokenizer(vocab, template)
     stop_ids = [tokenizer.convert_tokens_to_ids(s) for s in stops]
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": stop_ids if len(stops) > 1 else stop_ids[0], "pad_token_id": tokenizer.pad_token_id}
-    config = _config(family, len(tokenizer), context, layers, window, ids)
+    config = _config(family, len(tokenizer), context, layers, window, hidden, ids)
     torch.manual_seed(seed)
     model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
     with torch.no_grad():  # the usual initialisation is so close to zero that every answer would be the same token

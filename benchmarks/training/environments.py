@@ -13,6 +13,8 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fein
 TORCH = "torch==2.13.0"
 PINS: dict[str, tuple[str, ...]] = {
     "trl": (TORCH, "trl==1.16.0", "transformers==5.23.0", "peft==0.21.2", "accelerate==1.15.0", "datasets==5.2.0"),
+    "trl-liger": (TORCH, "trl==1.16.0", "transformers==5.23.0", "peft==0.21.2", "accelerate==1.15.0", "datasets==5.2.0", "liger-kernel==0.8.5"),
+    "unsloth": ("unsloth==2026.10.9",),  # it brings torch and TRL in the versions that it patches
     "llamafactory": (
         TORCH, "llamafactory==0.9.5", "transformers==5.6.0", "peft==0.18.1", "trl==0.24.0", "accelerate==1.11.0",
         "datasets==4.0.0",

@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     shapes = Shape.of(arguments.model).products()
     ways: dict[str, tuple[torch.dtype, Product]] = {
@@ -33,7 +34,7 @@ def main() -> None:
     rates: dict[str, float] = {}
     for name, (dtype, product) in ways.items():
         try:
-            rates[name] = round(_rate(shapes, arguments.tokens, dtype, product, arguments.repeats) / 1e9, 1)
+            rates[name] = round(_rate(shapes, arguments.tokens, dtype, product, arguments.repeats, arguments.device) / 1e9, 1)
         except (AttributeError, RuntimeError, NotImplementedError) as error:  # a build without oneDNN
             print(f"no {name}: {error}", flush=True)
     print(json.dumps({"gflops": rates, "threads": torch.get_num_threads(), "torch": torch.__version__}))
@@ -44,14 +45,16 @@ def _onednn(x: Tensor, weight: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _rate(shapes: list[tuple[int, int]], tokens: int, dtype: torch.dtype, product: Product, repeats: int) -> float:
+def _rate(shapes: list[tuple[int, int]], tokens: int, dtype: torch.dtype, product: Product, repeats: int, device: str) -> float:
     """Floating-point operations per second over one pass through `shapes`, median of `repeats` passes."""
-    pairs = [(torch.randn(tokens, i, dtype=dtype), torch.randn(o, i, dtype=dtype)) for i, o in shapes]
+    settle = torch.cuda.synchronize if device == "cuda" else torch.cpu.synchronize
+    pairs = [(torch.randn(tokens, i, dtype=dtype, device=device), torch.randn(o, i, dtype=dtype, device=device)) for i, o in shapes]
     times = []
     for _ in range(repeats + 2):
         t0 = time.perf_counter()
         for x, weight in pairs:
             product(x, weight)
+        settle()
         times.append(time.perf_counter() - t0)
     return sum(2.0 * tokens * i * o for i, o in shapes) / statistics.median(times[2:])
 

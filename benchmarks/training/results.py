@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WARM_UP = 1  # first steps that are not counted
 UNITS = {
     "seconds": "s per optimizer step, without the first", "examples_per_s": "1/s", "logical_tokens_per_s": "tokens/s as if alone and unpadded",
-    "computed_tokens": "tokens per step, padding included, shared ones once", "peak_rss_bytes": "bytes, the training process",
+    "computed_tokens": "tokens per step, padding included, shared ones once", "peak_rss_bytes": "bytes, of the training process; on a GPU, of its tensors there",
     "gflops": "10^9 needed operations per second", "losses": "nats per trained token, warm-up included",
 }  # fmt: skip
 

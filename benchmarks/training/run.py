@@ -1,6 +1,6 @@
 """Training speed side by side: feinschliff, TRL, LLaMA-Factory and litgpt on the same tokens from the same first adapter.
 
-    python benchmarks/training/run.py [--data S,D,...] [--systems ...] [--steps 10] [--peer-steps 3] [--again]
+    python benchmarks/training/run.py [--data S,D,...] [--systems ...] [--device cpu|cuda] [--steps 10] [--peer-steps 3] [--again]
 
 Every system runs in a process and an environment of its own, made on first use. The results file is written after each
 measurement; what stands in it is not measured again unless --again is given. A table, a chart (SVG beside the results) and the
@@ -17,10 +17,11 @@ import children
 import environments
 import ours
 import picture
+import torch
 import verdict
 from prepared import ALPHA, RANK, Prepared, Unprepared, prepare
 from results import ROOT, WARM_UP, Measurement, Results, commit
-from systems import CASES, MAX_TOKENS, OURS, SYSTEMS, Case, System
+from systems import CASES, MAX_TOKENS, OURS, SYSTEMS, Case, Device, System
 from table import show
 from work import Shape
 
@@ -35,7 +36,8 @@ LEARNING_RATE = 2e-4
 
 def main() -> None:
     a = _arguments()
-    out = a.out or (environments.CACHE / "smoke.json" if a.smoke else ROOT / "benchmarks" / "results" / "training.json")
+    usual = "training.json" if a.device == "cpu" else f"training-{a.device}.json"
+    out = a.out or (environments.CACHE / f"smoke-{usual}" if a.smoke else ROOT / "benchmarks" / "results" / usual)
     results = Results(out)
     model = model_folder(MODEL)
     for name in a.data:
@@ -43,19 +45,19 @@ def main() -> None:
         try:
             prepared = prepare(case, model, WARM_UP + max(a.steps, a.peer_steps), smoke=a.smoke)
         except Unprepared as why:
-            for system in a.systems or case.systems:
+            for system in a.systems or case.on(a.device):
                 results.put(Measurement(system, name, "not run", reason=str(why)))
             continue
-        for system in (SYSTEMS[s] for s in a.systems or case.systems):
+        for system in (SYSTEMS[s] for s in a.systems or case.on(a.device)):
             before = results.get(name, system.name)
             if before is not None and before.status == "measured" and not a.again:
                 continue
             if name not in results.rates:
-                results.rates[name] = _rates(model, repeats=3 if a.smoke else 15)
+                results.rates[name] = _rates(model, a.device, repeats=3 if a.smoke else 15)
             print(f"benchmark: {name}, {system.name}", flush=True)
             steps = WARM_UP + (a.steps if system.program == OURS else a.peer_steps)
-            results.put(_measure(system, name, prepared, model, steps, a.limit))
-    results.verdict = [asdict(v) for v in verdict.all_of(results)]
+            results.put(_measure(system, name, prepared, model, steps, a))
+    results.verdict = [asdict(v) for v in verdict.all_of(results)] if a.device == "cpu" else []  # the goals are for CPUs
     results.save()
     show(results)
     print(f"benchmark: {out}, {picture.draw(results, out.with_suffix('.svg'))}")
@@ -65,6 +67,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=_names(CASES), default=list(CASES), help=f"of {','.join(CASES)}")
     parser.add_argument("--systems", type=_names(SYSTEMS), help=f"of {','.join(SYSTEMS)}; by default those of each data set")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--steps", type=int, default=10, help="measured steps of feinschliff, after one that warms up")
     parser.add_argument("--peer-steps", type=int, default=3, help="the same of the others, which are slower")
     parser.add_argument("--limit", type=float, default=1200.0, help="seconds after which a system is stopped")
@@ -89,16 +92,18 @@ def _names(known: dict[str, Case] | dict[str, System]):  # noqa: ANN202 – argp
     return parse
 
 
-def _rates(model: Path, repeats: int) -> dict[str, float]:
-    command = [sys.executable, str(HERE / "rates.py"), str(model), "--repeats", str(repeats)]
+def _rates(model: Path, device: Device, repeats: int) -> dict[str, float]:
+    command = [sys.executable, str(HERE / "rates.py"), str(model), "--device", device, "--repeats", str(repeats)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])["gflops"]
 
 
-def _measure(system: System, case: str, prepared: Prepared, model: Path, steps: int, limit_s: float) -> Measurement:
+def _measure(system: System, case: str, prepared: Prepared, model: Path, steps: int, a: argparse.Namespace) -> Measurement:
     measure = _ours if system.program == OURS else _peer
     try:
-        found = measure(system, case, prepared, model, steps, limit_s)
+        if a.device not in system.devices:
+            raise environments.Unavailable(f"it is measured on {' and '.join(system.devices)} only, and this is {a.device}")
+        found = measure(system, case, prepared, model, steps, a)
     except (environments.Unavailable, ours.Broken, FeinschliffError) as why:
         print(f"benchmark: not run: {why}", flush=True)
         return Measurement(system.name, case, "not run", reason=str(why), commit=commit())
@@ -106,15 +111,15 @@ def _measure(system: System, case: str, prepared: Prepared, model: Path, steps: 
     return found
 
 
-def _ours(system: System, case: str, prepared: Prepared, model: Path, steps: int, limit_s: float) -> Measurement:
+def _ours(system: System, case: str, prepared: Prepared, model: Path, steps: int, a: argparse.Namespace) -> Measurement:
     """The whole prepared file: its order of steps is a function of its length."""
     del steps
     spec = TrainSpec(
         model=str(model), train_files=(str(prepared.folder / "train.jsonl"),), method=Lora(rank=RANK, alpha=ALPHA),
         hyperparameters=ours.constant(prepared.case.batch, LEARNING_RATE), precision=system.precision, max_tokens=MAX_TOKENS,
-        save_every_steps=10**6,
+        save_every_steps=10**6, device=a.device,
     )  # fmt: skip
-    trained = ours.train(environments.CACHE / "runs" / f"{case}-{system.name}", spec, limit_s=limit_s)
+    trained = ours.train(environments.CACHE / "runs" / f"{case}-{system.name}", spec, limit_s=a.limit)
     return Measurement(
         system.name, case, "measured", precision=system.precision, commit=commit(),
         seconds=[s.seconds for s in trained.steps], losses=[s.train_loss for s in trained.steps],
@@ -125,7 +130,7 @@ def _ours(system: System, case: str, prepared: Prepared, model: Path, steps: int
     )  # fmt: skip
 
 
-def _peer(system: System, case: str, prepared: Prepared, model: Path, steps: int, limit_s: float) -> Measurement:
+def _peer(system: System, case: str, prepared: Prepared, model: Path, steps: int, a: argparse.Namespace) -> Measurement:
     python = environments.python_of(system.program)
     environment, said = environments.same_libraries() if system.libraries else (environments.as_it_comes(), "as it comes")
     run_dir = environments.CACHE / "runs" / f"{case}-{system.name}"
@@ -135,8 +140,9 @@ def _peer(system: System, case: str, prepared: Prepared, model: Path, steps: int
         "micro_batch": prepared.case.micro_batch(prepared.longest), "steps": steps, "learning_rate": LEARNING_RATE,
         "precision": system.precision, "rank": RANK, "alpha": ALPHA, "padding_free": system.padding_free,
         "packing": system.packing, "packed_tokens": prepared.packed_tokens,
+        "device": a.device, "liger": system.liger,
     }  # fmt: skip
-    ended = children.run_script(python, HERE / "peers" / system.script, job, run_dir, environment, limit_s)
+    ended = children.run_script(python, HERE / "peers" / system.script, job, run_dir, environment, a.limit)
     if not (run_dir / "result.json").exists():
         raise environments.Unavailable(f"ended with code {ended.code}: {children.last_lines(run_dir / 'log.txt')}")
     found = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))

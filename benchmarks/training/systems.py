@@ -3,6 +3,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Precision = Literal["bf16", "fp32"]
+Device = Literal["cpu", "cuda"]
 OURS = "feinschliff"
 
 
@@ -17,6 +18,8 @@ class System:
     padding_free: bool = False
     packing: bool = False
     libraries: bool = False
+    liger: bool = False  # Liger's fused kernels
+    devices: tuple[Device, ...] = ("cpu",)  # that it is measured on
 
     @property
     def same_losses(self) -> bool:
@@ -25,19 +28,22 @@ class System:
 
 
 def _trl(name: str, precision: Precision, **settings: bool) -> tuple[System, System]:
-    as_it_comes = System(f"trl-{name}", "trl", "trl_sft.py", precision, **settings)
+    as_it_comes = System(f"trl-{name}", "trl", "trl_sft.py", precision, devices=("cpu", "cuda"), **settings)
     return as_it_comes, System(f"trl-{name}+libs", "trl", "trl_sft.py", precision, libraries=True, **settings)
 
 
 _ALL = (
-    System("feinschliff-bf16", OURS, "", "bf16"),
-    System("feinschliff-fp32", OURS, "", "fp32"),
+    System("feinschliff-bf16", OURS, "", "bf16", devices=("cpu", "cuda")),
+    System("feinschliff-fp32", OURS, "", "fp32", devices=("cpu", "cuda")),
     *_trl("bf16-padding-free", "bf16", padding_free=True),
     *_trl("bf16-packing", "bf16", packing=True),
     *_trl("bf16", "bf16"),
     *_trl("fp32", "fp32"),
     System("llamafactory-bf16", "llamafactory", "llamafactory_sft.py", "bf16"),
     System("litgpt-bf16", "litgpt", "litgpt_lora.py", "bf16"),
+    System("trl-bf16-liger", "trl-liger", "trl_sft.py", "bf16", liger=True, devices=("cuda",)),
+    System("trl-bf16-padding-free-liger", "trl-liger", "trl_sft.py", "bf16", padding_free=True, liger=True, devices=("cuda",)),
+    System("unsloth-bf16", "unsloth", "unsloth_sft.py", "bf16", devices=("cuda",)),
 )
 SYSTEMS = {system.name: system for system in _ALL}
 
@@ -50,6 +56,12 @@ class Case:
     batch: int
     systems: tuple[str, ...]
     at_a_time: int = 5400  # padded tokens that a peer takes in one pass: it needs up to 3 MiB for each, of 24 GiB
+
+    def on(self, device: Device) -> tuple[str, ...]:
+        """The systems measured on `device`: on a GPU, in every case the same."""
+        if device == "cpu":
+            return tuple(name for name in self.systems if device in SYSTEMS[name].devices)
+        return tuple(name for name, system in SYSTEMS.items() if device in system.devices)
 
     def micro_batch(self, longest: int) -> int:
         """How many examples of up to `longest` tokens a peer takes at a time: the batch halved until they fit."""

@@ -15,7 +15,8 @@ def show(results: Results) -> None:
         for m in runs:
             if m.reason:
                 console.print(f"{m.system} was not run: {m.reason}", markup=False)
-    console.print(_verdicts(results))
+    if results.verdict:
+        console.print(_verdicts(results))
 
 
 def _case(results: Results, case: str, runs: list[Measurement]) -> Table:

@@ -15,9 +15,11 @@ class Watch(TrainerCallback):
         self.begun = 0.0
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 – transformers' signature
+        self.measured.settle()
         self.begun = time.perf_counter()
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        self.measured.settle()
         self.measured.seconds.append(time.perf_counter() - self.begun)
         self.measured.note_memory()
 

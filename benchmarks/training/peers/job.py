@@ -26,6 +26,8 @@ class Job:
     padding_free: bool
     packing: bool
     packed_tokens: int  # length of a packed row
+    device: str  # "cpu" or "cuda"
+    liger: bool
 
 
 @dataclass
@@ -38,8 +40,21 @@ class Measured:
     computed_tokens: list[int] = field(default_factory=list)  # padding included
     peak_rss_bytes: int = 0
     notes: list[str] = field(default_factory=list)
+    device: str = "cpu"
+
+    def settle(self) -> None:
+        """Wait until the device has done what it was given."""
+        if self.device == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
 
     def note_memory(self) -> None:
+        if self.device == "cuda":
+            import torch
+
+            self.peak_rss_bytes = torch.cuda.max_memory_allocated()
+            return
         self.peak_rss_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -8,6 +8,7 @@ from feinschliff.core.chat import Wire
 JobId = NewType("JobId", str)
 Precision = Literal["auto", "bf16", "fp32"]
 Sharding = Literal["none", "full"]
+DeviceChoice = Literal["auto", "cpu", "cuda"]
 Auto = Literal["auto"]
 Grouping = Literal["step", "epoch"]
 Library = Literal["blas", "onednn"]  # that multiplies float32 matrices
@@ -90,6 +91,7 @@ class TrainSpec(Wire):
     hyperparameters: Hyperparameters = Hyperparameters()
     max_tokens: int | None = None  # longer examples are refused by name; None: the model's own limit
     precision: Precision = "auto"
+    device: DeviceChoice = "auto"  # "auto": a CUDA device where there is one; several ranks on a machine take one each
     seed: int = 0
     save_every_steps: int = Field(25, ge=1)  # rolling resume state between the epoch checkpoints
     sharding: Sharding = "none"  # several ranks, full fine-tuning: "full" keeps only a slice of the weights in each
@@ -140,6 +142,7 @@ class Started(Wire):
     precision_reason: str = ""
     speed: MatrixSpeed | None = None
     fp32_library: Library = "blas"  # of fp32 products with frozen weights
+    device: str = "cpu"  # or the GPU's name
     quantisation_error: float | None = None  # of a base held in 4 bits: |W' - W| / |W| over its weights
     hyperparameters: ResolvedHyperparameters | None = None
 

@@ -53,11 +53,11 @@ def install() -> None:
 
 
 class TreeAttend:
-    """Attention for one packed tree; used by every layer of a forward pass and its backward."""
+    """Attention for one packed tree (on the CPU; the heads may be elsewhere); used by every layer of a forward pass and its backward."""
 
     def __init__(self, packed: Packed) -> None:
         self.packed = packed
-        self._plans: dict[tuple[int | None, int, int, torch.dtype], Plan] = {}
+        self._plans: dict[tuple[int | None, int, int, torch.dtype, torch.device], Plan] = {}
         self._laid: dict[Plan, Laid] = {}
 
     def __call__(
@@ -66,7 +66,7 @@ class TreeAttend:
         """The first `before` keys and values stand before the tree, on every path."""
         if window is not None and before + self.packed.longest_path <= window:
             window = None
-        of = window, q.shape[0] // k.shape[0], before, v.dtype
+        of = window, q.shape[0] // k.shape[0], before, v.dtype, v.device
         if of not in self._plans:  # two kinds of layers at most
             self._plans[of] = Plan(self.packed, *of)
         plan = self._plans[of]

@@ -132,7 +132,7 @@ class _Attention(torch.autograd.Function):
         d_KTGx = lay(d_out, Hk, 1.0)
         subtract((d_out.unflatten(1, (Hk, G)).to(wide) * out_TKGd).sum(-1).transpose(0, 1), d_KTGx, d)
         dq_TKGd = d_out.new_empty(T, Hk, G, d)
-        dk_KPd, dv_KPd = (torch.zeros(Hk, k_KPx.shape[1], d, dtype=wide) for _ in range(2))
+        dk_KPd, dv_KPd = (d_out.new_zeros(Hk, k_KPx.shape[1], d, dtype=wide) for _ in range(2))
         for block in plan.blocks:
             own, mask = slice(block.start, block.end), plan.mask(block)
             for heads in head_slices(block, Hk, G):

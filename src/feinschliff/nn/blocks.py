@@ -13,6 +13,7 @@ from feinschliff.nn.tree import Packed
 
 ROWS = 128  # queries in a block at most: long nodes skip most of what lies above their diagonal
 TILE = 1 << 23  # scores held at once; 16 MB in bfloat16, about what the last-level cache holds. One row may hold more.
+CPU = torch.device("cpu")
 KEPT = 1 << 25  # elements of masks kept for the next layer; further ones are made again
 
 
@@ -38,25 +39,46 @@ class Mask:
         scores_NRP.unflatten(1, (len(self.bias_R1C), -1))[..., self.first :].add_(self.bias_R1C)
 
 
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What decides who sees a key, int32, on the CPU; key place p + before is packed row p.
+
+    The query in row s sees the keys of rows up to s that reach beyond s and stand near enough on the path.
+    """
+
+    row_K: Tensor
+    reach_K: Tensor  # the first row behind all that can see this key
+    position_K: Tensor
+
+    @classmethod
+    def of(cls, packed: Packed, before: int) -> "Keys":
+        """`before` keys stand before the tree, at positions -before … -1 of every path."""
+        T = len(packed)
+        reach_T = torch.empty(T, dtype=torch.int32)
+        for node in packed.nodes:
+            reach_T[node.start : node.end] = node.subtree_end
+        ahead = torch.arange(-before, 0, dtype=torch.int32)
+        return cls(
+            torch.cat([ahead, torch.arange(T, dtype=torch.int32)]),
+            torch.cat([torch.full_like(ahead, T), reach_T]),
+            torch.cat([ahead, packed.positions_T.to(torch.int32)]),
+        )
+
+
 class Plan:
     """The blocks of one packed tree under one window, for models with `groups` query heads to a key head.
 
     `before` keys stand before the tree, at positions -before … -1 of every path; key place p + before is packed row p.
-    Masks are of type `dtype`.
+    Masks are of type `dtype` and on `device`; the planning is done on the CPU, where `packed` is.
     """
 
-    def __init__(self, packed: Packed, window: int | None, groups: int, before: int, dtype: torch.dtype) -> None:
-        self.window, self.before, self.dtype = window, before, dtype
+    def __init__(
+        self, packed: Packed, window: int | None, groups: int, before: int, dtype: torch.dtype, device: torch.device = CPU
+    ) -> None:
+        self.window, self.before, self.dtype, self._device = window, before, dtype, device
         self._nodes = [n for n in packed.nodes if n.end > n.start]
         self._positions = packed.positions_T.tolist()
-        T = len(packed)
-        reach_T = torch.empty(T, dtype=torch.int32)  # the first row behind all that can see this row
-        for node in self._nodes:
-            reach_T[node.start : node.end] = node.subtree_end
-        ahead = torch.arange(-before, 0, dtype=torch.int32)
-        self.row_K = torch.cat([ahead, torch.arange(T, dtype=torch.int32)])
-        self.reach_K = torch.cat([torch.full_like(ahead, T), reach_T])
-        self.position_K = torch.cat([ahead, packed.positions_T.to(torch.int32)])
+        self.keys = Keys.of(packed, before)
         self.blocks = [b for start, end in self._cuts() for b in self._fitting(start, end, groups)]
         self._masks: dict[Block, Mask] = {}
         self._kept = 0
@@ -69,7 +91,8 @@ class Plan:
         columns = hidden.any(0).nonzero()
         first = int(columns[0]) if len(columns) else block.n_keys
         hidden = hidden[:, None, first:]
-        mask = Mask(first, torch.zeros(hidden.shape, dtype=self.dtype).masked_fill_(hidden, float("-inf")))
+        bias = torch.zeros(hidden.shape, dtype=self.dtype, device=self._device)
+        mask = Mask(first, bias.masked_fill_(hidden.to(self._device), float("-inf")))
         if self._kept + hidden.numel() <= KEPT:
             self._kept += hidden.numel()
             self._masks[block] = mask
@@ -77,12 +100,13 @@ class Plan:
 
     def hidden(self, block: Block) -> Tensor:
         """(rows, keys) bool, True where a query does not see a key."""
-        row_K, reach_K, position_K = (rows(x, block.keys) for x in (self.row_K, self.reach_K, self.position_K))
+        every = self.keys
+        row_K, reach_K, position_K = (rows(x, block.keys) for x in (every.row_K, every.reach_K, every.position_K))
         own = slice(block.start + self.before, block.end + self.before)
-        row_S = self.row_K[own, None]
+        row_S = every.row_K[own, None]
         hidden = (row_K > row_S).logical_or_(reach_K <= row_S)
         if self.window is not None:
-            hidden.logical_or_(position_K <= self.position_K[own, None] - self.window)
+            hidden.logical_or_(position_K <= every.position_K[own, None] - self.window)
         return hidden
 
     def _cuts(self) -> list[tuple[int, int]]:

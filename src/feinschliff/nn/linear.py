@@ -189,6 +189,11 @@ class Projection(nn.Module):
         self.product = Product([self], frozen, bias, multiply)
 
     @property
+    def device(self) -> torch.device:
+        """Where the product is made, and the adapter lives."""
+        return self.product.frozen.beside_NR.device
+
+    @property
     def weight(self) -> Tensor:
         """(out, in), the base weight alone."""
         return self.product.weight(self)
@@ -200,17 +205,17 @@ class Projection(nn.Module):
 
     def add_adapter(self, rank: int, scale: float, generator: torch.Generator, *, dora: bool = False) -> None:
         """Kaiming-uniform A and zero B, as PEFT does: the first forward pass is the base model's. DoRA: and m = |W|."""
-        a = torch.empty(rank, self.in_features)
+        a = torch.empty(rank, self.in_features, device=generator.device)
         nn.init.kaiming_uniform_(a, a=5**0.5, generator=generator)
-        b = torch.zeros(self.out_features, rank)
+        a = a.to(self.device)  # drawn on the CPU, it is the same on every device
+        b = torch.zeros(self.out_features, rank, device=self.device)
         magnitude = _row_norms(self.weight, b.to(self.master), a.to(self.master)) if dora else None
         self.set_adapter(a, b, scale, magnitude)
 
     def set_adapter(self, a: Tensor, b: Tensor, scale: float, magnitude: Tensor | None = None) -> None:
         """Put the adapter (rank, in), (out, rank), and with DoRA (out,), in, replacing any other."""
-        self.lora_A = nn.Parameter(a.to(self.master))
-        self.lora_B = nn.Parameter(b.to(self.master))
-        self.lora_magnitude_vector = None if magnitude is None else nn.Parameter(magnitude.to(self.master))
+        self.lora_A, self.lora_B = (nn.Parameter(x.to(self.device, self.master)) for x in (a, b))
+        self.lora_magnitude_vector = None if magnitude is None else nn.Parameter(magnitude.to(self.device, self.master))
         self.scale = scale
         self.product.rebuild()
 

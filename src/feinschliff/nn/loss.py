@@ -29,14 +29,14 @@ class _HeadLoss(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         head_low = head.to(dtype)
         wide = exact_dtype(dtype)
-        d_hidden = torch.empty(hidden_RD.shape, dtype=dtype)
-        d_head = torch.zeros(head.shape, dtype=wide) if ctx.needs_input_grad[1] else None
-        loss, n_correct = torch.zeros((), dtype=wide), torch.zeros((), dtype=torch.int64)
+        d_hidden = torch.empty_like(hidden_RD, dtype=dtype)
+        d_head = torch.zeros_like(head, dtype=wide) if ctx.needs_input_grad[1] else None
+        loss, n_correct = hidden_RD.new_zeros((), dtype=wide), targets_R.new_zeros(())
         kernels = row_kernels(dtype, hidden_RD.device) if softcap is None else None
         # The same buffers for all chunks: fresh ones of this size cost more in page faults than the arithmetic on them.
         # LOW_CHUNK whole, however few rows there are: so the measured cost of a few (train.memory) holds for many.
         chunk = min(CHUNK, hidden_RD.shape[0]) if kernels is None else LOW_CHUNK
-        low = torch.empty(chunk, head.shape[0], dtype=dtype)
+        low = hidden_RD.new_empty(chunk, head.shape[0], dtype=dtype)
         buffer = torch.empty_like(low, dtype=wide) if kernels is None else low
         for i in range(0, hidden_RD.shape[0], chunk):
             rows = slice(i, i + chunk)

@@ -12,6 +12,7 @@ from feinschliff.core.errors import ModelUnavailable
 from feinschliff.core.jobs import Library
 from feinschliff.nn import attention, fused
 from feinschliff.nn.attention import Attend
+from feinschliff.nn.blocks import CPU
 from feinschliff.nn.frozen import Quantised
 from feinschliff.nn.linear import Product, Projection
 from feinschliff.nn.multiply import through
@@ -65,12 +66,14 @@ class Decoder:
 
 
 def load(
-    folder: Path, *, dtype: torch.dtype, trainable: bool, fast: bool = True, library: Library = "blas", quantised: bool = False
+    folder: Path, *, dtype: torch.dtype, trainable: bool, fast: bool = True, library: Library = "blas", quantised: bool = False,
+    device: torch.device = CPU,
 ) -> Decoder:
     """Load a model folder. `trainable`: all weights (full fine-tuning); otherwise all frozen, ready for adapters.
 
     `fast=False` keeps the family's own layers where fused ones would give the same, for comparison. `library` makes the
     float32 products with frozen weights. `quantised`: the frozen linear layers are held in 4 bits; embeddings and head are not.
+    It is read and looked at on the CPU, and comes to `device` layer by layer.
 
     Raises ModelUnavailable where the folder is not one that transformers can read as a causal language model.
     """
@@ -84,12 +87,12 @@ def load(
         raise ModelUnavailable(f"{folder} cannot be loaded: {error}", hint="Is it a complete model folder?") from error
     model.requires_grad_(trainable)
     shapes = None if trainable or not fast else fused.observe(model.base_model)
-    swap(model.base_model, dtype, trainable=trainable, multiply=through(library, dtype), quantised=quantised)
+    swap(model.base_model, dtype, trainable=trainable, multiply=through(library, dtype), quantised=quantised, device=device)
     if shapes:
         fused.fuse(model.base_model, shapes)
     output = model.get_output_embeddings()
     assert isinstance(output, nn.Linear)  # every causal language model has one
-    head = output.weight
+    head = output.to(device).weight
     return Decoder(
         body=model.base_model,
         head=head if trainable else head.detach().to(dtype),
@@ -101,8 +104,6 @@ def load(
 
 def fast_dtype() -> torch.dtype:
     """bfloat16 where this processor multiplies it in hardware, else float32."""
-    if torch.cuda.is_available():
-        return torch.bfloat16
     has_units = "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
     return torch.bfloat16 if has_units else torch.float32
 

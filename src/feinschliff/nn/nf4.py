@@ -18,7 +18,9 @@ LEVELS = (
 )  # fmt: skip
 BLOCK = 64  # weights that share a largest magnitude
 GROUP = 256  # blocks whose magnitudes are quantised together
-PIECE = 1 << 18  # weights dequantised at once: as float32 they stay in the cache
+# Weights dequantised at once. On a CPU they stay in the cache as float32; elsewhere fewer, larger kernels are started.
+PIECES = {"cpu": 1 << 18}
+PIECE = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Nf4:
         n_columns = self.shape[1]
         largest = self._largest()
         pairs = _pairs(self.codes.device)
-        n_rows = max(1, PIECE // n_columns)
+        n_rows = max(1, PIECES.get(self.codes.device.type, PIECE) // n_columns)
         for start in range(0, self.shape[0], n_rows):
             rows = out_NK[start : start + n_rows]
             begin, end = start * n_columns, start * n_columns + rows.numel()

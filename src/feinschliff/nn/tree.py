@@ -6,7 +6,7 @@ counts along the path, so each example sees exactly what it would see alone. Dep
 a node contiguous: "all queries below node n" is a slice.
 """
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -43,6 +43,11 @@ class Packed:
 
     def __len__(self) -> int:
         return self.tokens_T.shape[0]
+
+    def to(self, device: torch.device) -> "Packed":
+        """The same with its tensors on `device`; plans are made from the one on the CPU."""
+        names = ("tokens_T", "positions_T", "rows_R", "targets_R", "weights_R")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     @property
     def longest_path(self) -> int:

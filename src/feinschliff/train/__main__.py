@@ -6,10 +6,12 @@ import traceback
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
+import torch
 from pydantic import ValidationError
 
 from feinschliff.core.errors import FeinschliffError
 from feinschliff.core.jobs import Failed, TrainSpec
+from feinschliff.train.device import chosen
 from feinschliff.train.events import EventLog
 from feinschliff.train.loop import Bases, steps
 from feinschliff.train.parallel import joined, leads
@@ -36,9 +38,10 @@ def _steps(run_dir: Path, bases: Bases) -> Generator[int, None, int]:
     """Yield after every optimizer step; the exit code comes last."""
     try:
         spec = TrainSpec.model_validate_json((run_dir / "spec.json").read_text(encoding="utf-8"))
-        with joined(run_dir / "lock", spec.sharding) as ranks:
-            yield from steps(run_dir, spec, ranks, bases)
-    except (FeinschliffError, ValidationError, OSError, MemoryError) as error:
+        device = chosen(spec.device)
+        with joined(run_dir / "lock", spec.sharding, device) as ranks:
+            yield from steps(run_dir, spec, ranks, bases, device)
+    except (FeinschliffError, ValidationError, OSError, MemoryError, torch.OutOfMemoryError) as error:
         return _failed(run_dir, _describe(error))
     except Exception as error:  # noqa: BLE001  the process boundary: torch and safetensors say "disk full" as RuntimeError and their own
         traceback.print_exc()
@@ -57,7 +60,7 @@ def _failed(run_dir: Path, event: Failed) -> int:
 def _describe(error: Exception) -> Failed:
     if isinstance(error, FeinschliffError):
         return Failed(code=error.code, message=error.message, hint=error.hint)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return Failed(code="out_of_memory", message=str(error), hint="Lower budget_tokens or use LoRA.")
     if isinstance(error, ValidationError):
         return Failed(code="bad_spec", message=str(error))

@@ -14,6 +14,7 @@ from feinschliff.core.jobs import (
 )
 from feinschliff.train import machine
 from feinschliff.train.auto import Facts, resolve
+from feinschliff.train.device import ON_CPU, Device
 from feinschliff.train.parallel import ALONE, Ranks
 from feinschliff.train.shape import ModelShape
 from feinschliff.train.state import Saved
@@ -31,10 +32,10 @@ class Decisions:
 
 def decide(
     spec: TrainSpec, shape: ModelShape, examples: Sequence[Rendered], saved: Saved | None, earlier: Sequence[TrainEvent],
-    ranks: Ranks = ALONE,
+    ranks: Ranks = ALONE, device: Device = ON_CPU,
 ) -> Decisions:
     """Decide for a first start, or repeat what the first start decided as its saved state and events tell."""
-    own = machine.measure(shape)
+    own = machine.measure(shape, device)
     bf16, fp32, fp32_onednn = ranks.total(own.bf16, own.fp32, own.fp32_onednn)
     speed = MatrixSpeed(bf16=bf16, fp32=fp32, fp32_onednn=fp32_onednn)
     h = resolve(spec.hyperparameters, Facts.of(examples, shape, spec.method))

@@ -1,19 +1,58 @@
 """How many bytes of tensors a computation holds, phase by phase, whoever makes the tensors."""
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol, Self
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from typing_extensions import override
 
 
+class Meter(Protocol):
+    """Watches a computation's memory while entered; `peaks` holds the most bytes that lived at once in each phase."""
+
+    peaks: list[int]
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /) -> None: ...
+
+    def mark(self, *_: object) -> None:
+        """The next phase begins."""
+        ...
+
+
+class AllocatedBytes:
+    """A meter of a CUDA device: what torch's allocator has handed out beyond what was there before, workspaces included."""
+
+    def __init__(self, where: torch.device) -> None:
+        self.peaks = [0]
+        self._where = where
+        self._before = 0
+
+    def __enter__(self) -> Self:
+        self._before = torch.cuda.memory_allocated(self._where)
+        torch.cuda.reset_peak_memory_stats(self._where)
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object, /) -> None:
+        self._note()
+
+    def mark(self, *_: object) -> None:
+        self._note()
+        self.peaks.append(0)
+
+    def _note(self) -> None:
+        self.peaks[-1] = torch.cuda.max_memory_allocated(self._where) - self._before
+        torch.cuda.reset_peak_memory_stats(self._where)
+
+
 class LiveBytes(TorchDispatchMode):
     """While entered, counts the storages that operators make, once each, until they are freed.
 
-    What was there before (weights) is not counted, nor what an operator uses inside (a kernel's workspace). `peaks` holds
-    the most that lived at once in each phase; `mark` begins the next phase.
+    What was there before (weights) is not counted, nor what an operator uses inside (a kernel's workspace). A meter.
     """
 
     def __init__(self) -> None:
@@ -55,12 +94,12 @@ def _tensors(tree: object) -> Iterable[Tensor]:
     return (x for x in tree_leaves(tree) if isinstance(x, Tensor))
 
 
-def phases(layers: Sequence[nn.Module], forward: Callable[[], Tensor]) -> list[int]:
+def phases(layers: Sequence[nn.Module], forward: Callable[[], Tensor], meter: Meter | None = None) -> list[int]:
     """Peak bytes in each phase of `forward()` and its backward pass; a phase ends where a layer begins, either way.
 
     The phases are the same for any input, so two measurements can be compared phase by phase.
     """
-    with LiveBytes() as live:
+    with meter or LiveBytes() as live:
 
         def begins(_: nn.Module, __: object) -> None:
             live.mark()

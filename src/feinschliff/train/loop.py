@@ -16,6 +16,7 @@ from feinschliff.train import memory
 from feinschliff.train.batches import Batches
 from feinschliff.train.best import BestModel
 from feinschliff.train.decisions import Decisions, decide
+from feinschliff.train.device import ON_CPU, Device
 from feinschliff.train.events import EventLog
 from feinschliff.train.examples import Loaded, load
 from feinschliff.train.model import Trainable
@@ -26,7 +27,7 @@ from feinschliff.train.shape import ModelShape
 from feinschliff.train.sharding import whole_parameters
 from feinschliff.train.state import Saved, StateFolder, write_whole
 from feinschliff.train.step import optimizer_step
-from feinschliff.train.telemetry import Telemetry, peak_bytes
+from feinschliff.train.telemetry import Telemetry
 from feinschliff.train.validation import validate
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -37,36 +38,42 @@ class Bases:
     """Frozen decoders, each loaded once for all the adapters that are trained on it in this process."""
 
     def __init__(self) -> None:
-        self._loaded: dict[tuple[Path, torch.dtype, Library, str], Decoder] = {}
+        self._loaded: dict[tuple[Path, torch.dtype, Library, str, Device], Decoder] = {}
 
-    def make(self, spec: TrainSpec, model_folder: Path, dtype: torch.dtype, library: Library = "blas") -> Trainable:
-        key = model_folder, dtype, library, spec.method.kind
-        model = Trainable.make(spec, model_folder, dtype, self._loaded.get(key), library)
+    def make(
+        self, spec: TrainSpec, model_folder: Path, dtype: torch.dtype, library: Library, device: Device, *, to_shard: bool
+    ) -> Trainable:
+        key = model_folder, dtype, library, spec.method.kind, device
+        model = Trainable.make(spec, model_folder, dtype, self._loaded.get(key), library, device, to_shard=to_shard)
         if model.own:
             self._loaded[key] = model.decoder
         return model
 
 
-def train(run_dir: Path, spec: TrainSpec, ranks: Ranks = ALONE) -> None:
+def train(run_dir: Path, spec: TrainSpec, ranks: Ranks = ALONE, device: Device = ON_CPU) -> None:
     """Run `spec` to its end in `run_dir`. A second call goes on where the first was killed; a finished run returns at once."""
-    for _ in steps(run_dir, spec, ranks):
+    for _ in steps(run_dir, spec, ranks, device=device):
         pass
 
 
-def steps(run_dir: Path, spec: TrainSpec, ranks: Ranks = ALONE, bases: Bases | None = None) -> Iterator[int]:
+def steps(
+    run_dir: Path, spec: TrainSpec, ranks: Ranks = ALONE, bases: Bases | None = None, device: Device = ON_CPU
+) -> Iterator[int]:
     """The same, yielding after every optimizer step."""
     log = EventLog(run_dir / "events.jsonl", writes=ranks.first)
     earlier = log.read()
     if any(isinstance(e, Finished) for e in earlier):
         return
-    states = StateFolder(run_dir / "state", writes=ranks.first)
+    states = StateFolder(run_dir / "state", device, writes=ranks.first)
     saved = states.peek()
     model_folder = (run_dir / spec.model).resolve()
     data, validation = _read(run_dir, spec, Renderer.of(model_folder))
     shape = ModelShape.of(model_folder)
-    decisions = decide(spec, shape, data.variants[0], saved, earlier, ranks)
+    decisions = decide(spec, shape, data.variants[0], saved, earlier, ranks, device)
     torch.manual_seed(spec.seed)
-    model = (bases or Bases()).make(spec, model_folder, _DTYPES[decisions.precision], decisions.library)
+    model = (bases or Bases()).make(
+        spec, model_folder, _DTYPES[decisions.precision], decisions.library, device, to_shard=isinstance(ranks, Sharded)
+    )
     if spec.start_adapter is not None:
         model.start_from(run_dir / spec.start_adapter)
     h = decisions.hyperparameters
@@ -133,7 +140,7 @@ class _Run:
             Started(
                 total_steps=self.total_steps, first_step=self.saved.step, n_examples=len(data.variants[0]),
                 n_too_long=len(data.too_long), too_long_lines=data.too_long[:20], trainable_parameters=n_trainable,
-                precision=decisions.precision, precision_reason=decisions.precision_reason, speed=decisions.speed,
+                device=self.model.device.name, precision=decisions.precision, precision_reason=decisions.precision_reason, speed=decisions.speed,
                 fp32_library=decisions.library,
                 hyperparameters=self.hyperparameters, budget_tokens=self.saved.cut.budget_tokens,
                 gradient_checkpointing=self.saved.cut.recompute, quantisation_error=self.model.decoder.quantisation_error,
@@ -160,13 +167,14 @@ class _Run:
                 self.model, self.optimizer, self.batches.at(step - 1), rate=learning_rate(step, total, h),
                 max_grad_norm=h.max_grad_norm, budget_tokens=self.saved.cut.budget_tokens, ranks=self.ranks,
             )  # fmt: skip
+            self.model.device.wait()
             now = time.monotonic()
             eta_s = (now - started) / (step - before.step) * (total - step)
             self.saved = replace(
                 self.saved, step=step, trained_tokens=self.saved.trained_tokens + result.trained_tokens,
                 seconds=before.seconds + now - started,
             )  # fmt: skip
-            self.log.append(telemetry.event(step, result, seconds=now - t0, eta_s=eta_s))
+            self.log.append(telemetry.event(step, result, seconds=now - t0, eta_s=eta_s, memory_bytes=self.model.device.held_bytes()))
             self._save_if_due(step, total)
             left = time.monotonic()
             yield step
@@ -214,7 +222,7 @@ class _Run:
         self.log.append(
             Finished(
                 step=self.saved.step, trained_tokens=self.saved.trained_tokens, path=MODEL, seconds=seconds,
-                peak_memory_bytes=peak_bytes(), best_step=watch.best_step,
+                peak_memory_bytes=self.model.device.peak_bytes(), best_step=watch.best_step,
                 best_valid_loss=None if watch.best_step is None else watch.best_loss,
                 stopped_early=self._is_over and self.saved.step < self.total_steps,
             )

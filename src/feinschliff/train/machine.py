@@ -3,16 +3,15 @@ that follow."""
 import time
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 
 import torch
 
 from feinschliff.core.jobs import Full, Library, MatrixSpeed, TrainSpec
 from feinschliff.nn.multiply import Multiply, blas, has_onednn, onednn
+from feinschliff.train.device import ON_CPU, Device
 from feinschliff.train.shape import ModelShape
 
-ROWS = 512  # tokens in a product; about what a micro-batch has
-ROUND_FLOPS = 8e9  # at most in one round over all shapes: 20 to 80 ms on two cores
 ROUNDS = 12
 LIMIT_S = 0.3  # per precision and library
 MARGIN = 1.3  # bf16 rounds, so it must be clearly faster; a busy machine's measurements vary by less than this
@@ -23,19 +22,18 @@ SMALL = 3_000_000  # parameters; below this, products are too short for their sp
 
 
 @cache
-def measure(shape: ModelShape, device: torch.device | None = None) -> MatrixSpeed:
+def measure(shape: ModelShape, device: Device = ON_CPU) -> MatrixSpeed:
     """Products alone with weights of `shape`, each shape as often as the model has it. Takes under a second.
 
     Measured once a process: runs that share it shall choose the same precision.
     """
-    where = device or torch.device("cpu")
     counts = Counter((linear.n_out, linear.n_in) for linear in shape.linears)
     largest = [s for s, _ in sorted(counts.items(), key=lambda c: -c[1] * c[0][0] * c[0][1])][:4]  # nearly all of the work
     each = [(n_out, n_in, counts[n_out, n_in]) for n_out, n_in in largest]
     return MatrixSpeed(
-        bf16=_rate(each, torch.bfloat16, where, blas),
-        fp32=_rate(each, torch.float32, where, blas),
-        fp32_onednn=_rate(each, torch.float32, where, onednn) if where.type == "cpu" and has_onednn() else 0.0,
+        bf16=_rate(each, torch.bfloat16, device, blas),
+        fp32=_rate(each, torch.float32, device, blas),
+        fp32_onednn=_rate(each, torch.float32, device, onednn) if device.where.type == "cpu" and has_onednn() else 0.0,
     )
 
 
@@ -61,28 +59,20 @@ def choose(spec: TrainSpec, shape: ModelShape, speed: MatrixSpeed) -> tuple[str,
 
 
 @torch.no_grad()
-def _rate(shapes: Sequence[tuple[int, int, int]], dtype: torch.dtype, device: torch.device, multiply: Multiply) -> float:
-    """FLOP/s over products (ROWS, n_in) · (n_out, n_in)ᵀ, weighted by how often each occurs; the best time of each."""
-    rows = max(32, min(ROWS, int(ROUND_FLOPS / sum(2 * n_out * n_in for n_out, n_in, _ in shapes))))
+def _rate(shapes: Sequence[tuple[int, int, int]], dtype: torch.dtype, device: Device, multiply: Multiply) -> float:
+    """FLOP/s over products (rows, n_in) · (n_out, n_in)ᵀ, weighted by how often each occurs; the best time of each."""
+    rows = max(32, min(device.effort.rows, int(device.effort.flops / sum(2 * n_out * n_in for n_out, n_in, _ in shapes))))
     generator = torch.Generator().manual_seed(0)  # the run's own randomness stays untouched
-    x_RK = torch.rand(rows, max(n_in for _, n_in, _ in shapes), generator=generator).to(device, dtype)
+    x_RK = torch.rand(rows, max(n_in for _, n_in, _ in shapes), generator=generator).to(device.where, dtype)
     pairs = [
-        (x_RK[:, :n_in].contiguous(), torch.rand(n_out, n_in, generator=generator).to(device, dtype))
+        (x_RK[:, :n_in].contiguous(), torch.rand(n_out, n_in, generator=generator).to(device.where, dtype))
         for n_out, n_in, _ in shapes
     ]
-    best_s = [_seconds(x, w, multiply) for x, w in pairs]
+    best_s = [device.seconds(partial(multiply, x, w, None)) for x, w in pairs]
     end = time.monotonic() + LIMIT_S
     for _ in range(ROUNDS):
-        best_s = [min(before, _seconds(x, w, multiply)) for before, (x, w) in zip(best_s, pairs, strict=True)]
+        best_s = [min(before, device.seconds(partial(multiply, x, w, None))) for before, (x, w) in zip(best_s, pairs, strict=True)]
         if time.monotonic() > end:
             break
     flops = sum(n * 2 * rows * n_out * n_in for n_out, n_in, n in shapes)
     return flops / sum(n * seconds for (_, _, n), seconds in zip(shapes, best_s, strict=True))
-
-
-def _seconds(x: torch.Tensor, w: torch.Tensor, multiply: Multiply) -> float:
-    t0 = time.perf_counter()
-    multiply(x, w, None)
-    if x.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - t0

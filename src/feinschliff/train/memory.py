@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from feinschliff.catalog.available import available_bytes, map_large_blocks
+from feinschliff.catalog.available import map_large_blocks
 from feinschliff.core.chat import Rendered
 from feinschliff.core.errors import TrainingFailed
 from feinschliff.core.jobs import Auto
@@ -107,7 +107,7 @@ def _probe(model: Trainable, n_branches: int, n_tokens: int) -> list[int]:
     vocabulary, n_trained = model.decoder.head.shape[0], TRAINED // n_branches
     weights = [0.0] * (n_tokens + 1 - n_trained) + [1.0] * n_trained
     branches = [Rendered([(b + t) % vocabulary for t in range(n_tokens + 1)], weights) for b in range(n_branches)]
-    return phases(layers(model.decoder.body), lambda: model.loss(pack(branches))[0])
+    return phases(layers(model.decoder.body), lambda: model.loss(pack(branches))[0], model.device.meter())
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def cut_for(model: Trainable, variants: Sequence[Sequence[Rendered]], batch_size
         return Cut(asked.budget_tokens, asked.recompute)
     if spec.sharding == "full":
         return Cut(MOST_TOKENS if asked.budget_tokens == "auto" else asked.budget_tokens, asked.recompute is True)
-    available = available_bytes()
+    available = model.device.available_bytes()
     if held_bytes(model) > SHARE * available:  # the measurement itself would not fit
         raise _too_large(held_bytes(model), held_bytes(model), 0, available, asked)
     return choose(asked, lambda recomputed: footprint(model, recomputed=recomputed), available)

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from feinschliff.core.jobs import Full, Library, Lora, TrainSpec
 from feinschliff.nn import adapter
-from feinschliff.nn.attention import TreeAttend
+from feinschliff.nn.blocks import CPU
 from feinschliff.nn.loss import head_loss
 from feinschliff.nn.model import Decoder, load
 from feinschliff.nn.tree import Packed
+from feinschliff.train.device import ON_CPU, Device
 from feinschliff.train.sharding import ShardedLoss, shard
 
 _TOKENIZER_FILES = (
@@ -36,21 +37,28 @@ class Trainable:
     spec: TrainSpec
     model_folder: Path
     own: tuple[adapter.Place, ...] = ()  # empty: the whole model is trained
+    device: Device = ON_CPU
     _sharded: ShardedLoss | None = None
 
     @classmethod
     def make(
-        cls, spec: TrainSpec, model_folder: Path, dtype: torch.dtype, base: Decoder | None = None, library: Library = "blas"
+        cls, spec: TrainSpec, model_folder: Path, dtype: torch.dtype, base: Decoder | None = None, library: Library = "blas",
+        device: Device = ON_CPU, *, to_shard: bool = False,
     ) -> "Trainable":
-        """Load the model, or add an adapter to `base`, which others train on too."""
+        """Load the model, or add an adapter to `base`, which others train on too.
+
+        `to_shard`: a whole model waits in main memory until `shard` brings this rank's slices to the device.
+        """
         if isinstance(spec.method, Full):
-            return cls(load(model_folder, dtype=dtype, trainable=True), spec, model_folder)
+            decoder = load(model_folder, dtype=dtype, trainable=True, device=CPU if to_shard else device.where)
+            return cls(decoder, spec, model_folder, device=device)
         decoder = base or load(
-            model_folder, dtype=dtype, trainable=False, library=library, quantised=spec.method.kind == "qlora"
+            model_folder, dtype=dtype, trainable=False, library=library, quantised=spec.method.kind == "qlora",
+            device=device.where,
         )
         adapter.put(decoder, ())
         adapter.add(decoder, spec.method, spec.seed)
-        model = cls(decoder, spec, model_folder, adapter.places(decoder))
+        model = cls(decoder, spec, model_folder, adapter.places(decoder), device)
         decoder.occupant = model.own
         return model
 
@@ -75,7 +83,7 @@ class Trainable:
         return {_HEAD: self.decoder.head} if self.decoder.head.requires_grad and not tied else {}
 
     def loss(self, packed: Packed) -> tuple[Tensor, int]:
-        """Summed weighted loss of one packed tree, and how many trained tokens were predicted right."""
+        """Summed weighted loss of one packed tree (on the CPU), and how many trained tokens were predicted right."""
         self._enter()
         if self._sharded is not None:
             loss: tuple[Tensor, int] = self._sharded(packed)
@@ -84,12 +92,13 @@ class Trainable:
 
     def shard(self) -> None:
         """Part the weights among the ranks of the default process group; for full fine-tuning."""
-        self._sharded = shard(self.decoder, self._loss)
+        self._sharded = shard(self.decoder, self._loss, self.device.where)
 
     def _loss(self, packed: Packed, head: Tensor) -> tuple[Tensor, int]:
-        hidden_TD = self.decoder.hidden(packed.tokens_T, packed.positions_T, TreeAttend(packed))
+        there = packed.to(self.device.where)
+        hidden_TD = self.decoder.hidden(there.tokens_T, there.positions_T, self.device.attend(packed))
         return head_loss(
-            hidden_TD[packed.rows_R], head, packed.targets_R, packed.weights_R,
+            hidden_TD[there.rows_R], head, there.targets_R, there.weights_R,
             dtype=self.decoder.dtype, softcap=self.decoder.softcap,
         )  # fmt: skip
 

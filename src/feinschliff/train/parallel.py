@@ -23,6 +23,7 @@ from feinschliff.core.errors import TrainingFailed
 from feinschliff.core.jobs import Sharding
 from feinschliff.data.files import locked
 from feinschliff.nn.tree import Packed
+from feinschliff.train.device import ON_CPU, Device
 from feinschliff.train.sharding import idle
 from feinschliff.train.shares import shares
 
@@ -175,7 +176,7 @@ def _place() -> tuple[int, int]:
 
 
 @contextmanager
-def joined(lock: Path, sharding: Sharding) -> Iterator[Ranks]:
+def joined(lock: Path, sharding: Sharding, device: Device = ON_CPU) -> Iterator[Ranks]:
     """The ranks of this run, as torchrun's environment tells; one process without it. The first holds the file `lock`.
 
     Raises RankLost inside where another rank is gone.
@@ -186,18 +187,16 @@ def joined(lock: Path, sharding: Sharding) -> Iterator[Ranks]:
         if size == 1:
             yield ALONE
         else:
-            with _group(rank, size, sharding) as ranks:
+            with _group(rank, size, sharding, device) as ranks:
                 yield ranks
 
 
 @contextmanager
-def _group(rank: int, size: int, sharding: Sharding) -> Iterator[Together]:
+def _group(rank: int, size: int, sharding: Sharding, device: Device) -> Iterator[Together]:
     def told_to_end(_number: int, _frame: FrameType | None) -> None:
         raise RankLost(rank, "torchrun said so")
 
-    if cuda := torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_PATIENCE)
+    dist.init_process_group(device.backends, timeout=_PATIENCE)
     before = signal.signal(signal.SIGTERM, told_to_end)  # not sooner: no handler can run while the call above waits
     try:
         yield Sharded(rank, size) if sharding == "full" else Together(rank, size)

@@ -43,7 +43,7 @@ def probe(
     """
     t0 = time.monotonic()
     before = {name: p.detach().clone() for name, p in model.parameters().items()}
-    random = torch.get_rng_state()
+    random = model.device.random_states()
     try:
         curve = _climb(model, batches, h, budget_tokens, ranks)
     finally:
@@ -52,7 +52,7 @@ def probe(
                 p.copy_(before[name])
                 p.grad = None
         model.after_update()
-        torch.set_rng_state(random)
+        model.device.set_random_states(random)
     choice = choose(curve, h.learning_rate)
     return LrProbe(learning_rate=choice.learning_rate, reason=choice.reason, curve=tuple(curve), seconds=time.monotonic() - t0)
 

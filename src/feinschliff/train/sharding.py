@@ -41,10 +41,10 @@ class ShardedLoss(nn.Module):
         return self._loss(packed, self.lm_head)
 
 
-def shard(decoder: Decoder, loss: HeadedLoss) -> ShardedLoss:
-    """Part the decoder's weights among the ranks, in place; `decoder.head` becomes this rank's slice too."""
+def shard(decoder: Decoder, loss: HeadedLoss, where: torch.device) -> ShardedLoss:
+    """Part the decoder's weights among the ranks, in place, layer by layer onto `where`; `decoder.head` becomes this rank's slice too."""
     root = ShardedLoss(decoder, loss)
-    mesh = init_device_mesh(decoder.head.device.type, (dist.get_world_size(),))
+    mesh = init_device_mesh(where.type, (dist.get_world_size(),))
     for layer in layers(decoder.body):
         fully_shard(layer, mesh=mesh)
     fully_shard(root, mesh=mesh, reshard_after_forward=True)  # so that between steps there are slices only

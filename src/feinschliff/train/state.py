@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from feinschliff.train.device import ON_CPU, Device
 from feinschliff.train.sharding import like, parted_state, whole_parameters, whole_state
 from feinschliff.train.stopping import Watch
 
@@ -34,8 +35,9 @@ class Saved:
 class StateFolder:
     """`RUN_DIR/state/step-N.pt`, written whole or not at all; the newest is kept. `writes=False`: only read."""
 
-    def __init__(self, folder: Path, *, writes: bool = True) -> None:
+    def __init__(self, folder: Path, device: Device = ON_CPU, *, writes: bool = True) -> None:
         self._folder = folder
+        self._device = device
         self._writes = writes
 
     def newest(self) -> Path | None:
@@ -57,7 +59,7 @@ class StateFolder:
             "watch": asdict(saved.watch),
             "parameters": tensors,
             "optimizer": optimizer_state,
-            "rng": torch.get_rng_state(),
+            "rng": self._device.random_states(),
         }
         path = self._folder / f"step-{saved.step}.pt"
         write_whole(path, lambda partial: torch.save(state, partial))
@@ -69,7 +71,7 @@ class StateFolder:
         path = self.newest()
         if path is None:
             return None
-        state = torch.load(path, weights_only=True, mmap=True)
+        state = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
         watch = Watch(**state["watch"]) if "watch" in state else Watch()  # states of earlier versions have none
         return Saved(
             state["step"], state["precision"], state["trained_tokens"], state["seconds"], Cut(*state["cut"]), watch
@@ -81,11 +83,12 @@ class StateFolder:
         path = self.newest()
         if path is None:
             return
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location="cpu")  # it may come from another kind of device
         for name, value in state["parameters"].items():
             parameters[name].copy_(like(value, parameters[name]))
         optimizer.load_state_dict(parted_state(state["optimizer"], list(parameters.values())))
-        torch.set_rng_state(state["rng"])
+        random = state["rng"]
+        self._device.set_random_states({"cpu": random} if isinstance(random, Tensor) else random)  # earlier versions: one
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -1,8 +1,5 @@
 """What a step's event says beside the loss: speed and memory."""
-import resource
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from feinschliff.core.jobs import Method, ResolvedHyperparameters, Step
 from feinschliff.train.flops import step_flops
@@ -22,7 +19,7 @@ class Telemetry:
     total_steps: int
     per_epoch: int
 
-    def event(self, step: int, result: StepResult, *, seconds: float, eta_s: float) -> Step:
+    def event(self, step: int, result: StepResult, *, seconds: float, eta_s: float, memory_bytes: int) -> Step:
         flops = step_flops(
             self.shape, self.method, computed_tokens=result.computed_tokens, trained_rows=result.trained_tokens
         )
@@ -34,20 +31,5 @@ class Telemetry:
             computed_tokens=result.computed_tokens, seconds=seconds, eta_s=eta_s,
             logical_tokens_per_s=result.logical_tokens / seconds, computed_tokens_per_s=result.computed_tokens / seconds,
             trained_tokens_per_s=result.trained_tokens / seconds, flops_per_s=flops / seconds,
-            speed_fraction=flops / seconds / self.flops_per_s, memory_bytes=resident_bytes(),
+            speed_fraction=flops / seconds / self.flops_per_s, memory_bytes=memory_bytes,
         )  # fmt: skip
-
-
-def resident_bytes() -> int:
-    """Memory that this process has now; where the system does not say (no /proc), the most it has had."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except OSError:
-        return peak_bytes()
-    return pages * resource.getpagesize()
-
-
-def peak_bytes() -> int:
-    """The most memory that this process has had."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kilobytes

@@ -55,6 +55,14 @@ def test_every_case_names_systems_that_exist() -> None:
     assert all(name in SYSTEMS for case in CASES.values() for name in case.systems)
 
 
+def test_peers_for_gpus_are_measured_there_and_preloaded_libraries_on_cpus() -> None:
+    for case in CASES.values():
+        assert not {"unsloth-bf16", "trl-bf16-liger"} & set(case.on("cpu"))
+        assert {"feinschliff-bf16", "unsloth-bf16", "trl-bf16-liger"} <= set(case.on("cuda"))
+        assert not any(SYSTEMS[name].libraries for name in case.on("cuda"))
+    assert set(CASES["zograscope"].systems) == set(CASES["zograscope"].on("cpu"))
+
+
 def test_the_first_step_is_not_counted() -> None:
     summary = measured("feinschliff-bf16", [100.0, 2.0, 4.0]).summary()
     assert summary["seconds_median"] == 3.0

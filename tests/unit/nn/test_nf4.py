@@ -3,7 +3,9 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from feinschliff.nn.nf4 import BLOCK, GROUP, LEVELS, Nf4, _fine_levels
+from feinschliff.nn.nf4 import BLOCK, GROUP, LEVELS, PIECES, Nf4, _fine_levels
+from feinschliff.train.device import chosen
+from on_devices import each_device
 
 
 def gaussian(*shape: int) -> torch.Tensor:
@@ -61,7 +63,7 @@ def test_written_into_wider_rows_of_another_type():
 def test_in_pieces_as_at_once(monkeypatch):
     held = Nf4.of(gaussian(130, 72))
     whole = held.dequantised(torch.float32)
-    monkeypatch.setattr("feinschliff.nn.nf4.PIECE", 200)
+    monkeypatch.setitem(PIECES, "cpu", 200)
     assert torch.equal(held.dequantised(torch.float32), whole)
 
 
@@ -75,3 +77,12 @@ def test_blocks_of_zeros_among_others_stay_zero():
     weight = gaussian(6, 64)
     weight[2] = 0
     assert not Nf4.of(weight).dequantised(torch.float32)[2].any()
+
+
+@each_device
+def test_weights_in_4_bits_are_the_same_everywhere(device):
+    """Up to how the mean of the magnitudes is rounded."""
+    weight = torch.randn(130, 200, generator=torch.Generator().manual_seed(1))
+    there, here = Nf4.of(weight.to(chosen(device).where)), Nf4.of(weight)
+    assert torch.equal(there.codes.cpu(), here.codes)
+    torch.testing.assert_close(there.dequantised(torch.float32).cpu(), here.dequantised(torch.float32), rtol=0.02, atol=1e-6)

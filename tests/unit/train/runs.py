@@ -27,7 +27,7 @@ def make_run(folder: Path, model: Path, **changes: object) -> tuple[Path, TrainS
     folder.mkdir(parents=True, exist_ok=True)
     write_chats(folder / "train.jsonl", chats())
     spec = TrainSpec(
-        model=str(model), train_files=("train.jsonl",), method=Lora(rank=4, alpha=8), precision="fp32",
+        model=str(model), train_files=("train.jsonl",), method=Lora(rank=4, alpha=8), precision="fp32", device="cpu",
         hyperparameters=Hyperparameters(n_epochs=4, batch_size=4, learning_rate=0.02), save_every_steps=2,
         budget_tokens=8192, gradient_checkpointing=False,  # measuring the model would take longer than training it
     ).model_copy(update=changes)  # fmt: skip

@@ -18,12 +18,13 @@ from feinschliff.core.jobs import (
     Validation,
 )
 from feinschliff.data.render import Renderer
-from feinschliff.nn import multiply
-from feinschliff.nn.attention import TreeAttend
+from feinschliff.nn import attention, multiply
+from feinschliff.nn.attention import TreeAttend, attention_by_kernels
 from feinschliff.nn.model import load
 from feinschliff.nn.multiply import has_onednn
+from feinschliff.nn.native.kernels import loaded
 from feinschliff.nn.tree import pack
-from feinschliff.train import machine, memory
+from feinschliff.train import device, machine, memory
 from feinschliff.train.events import EventLog
 from feinschliff.train.examples import load as load_examples
 from feinschliff.train.loop import _Run, train
@@ -92,6 +93,39 @@ def test_stopping_after_any_step_changes_nothing(tiny_model, tmp_path, monkeypat
     assert told.trained_tokens == sum(s.trained_tokens for s in steps(whole))
 
 
+@pytest.mark.skipif(loaded() is None, reason="no kernels: they need AVX-512 with bfloat16 and a C compiler")
+def test_stopping_a_run_through_the_kernels_changes_nothing(tmp_path, monkeypatch):
+    model = make_tiny_model(tmp_path / "model", "llama-wide")
+    calls = []
+
+    def watched(*arguments, **options):
+        calls.append(arguments)
+        return attention_by_kernels(*arguments, **options)
+
+    monkeypatch.setattr(attention, "attention_by_kernels", watched)
+    whole, spec = make_run(tmp_path / "whole", model, precision="bf16")
+    train(whole, spec)
+    assert len(calls) == 2 * 12  # layers, steps
+    cut, spec = make_run(tmp_path / "cut", model, precision="bf16")
+    save = _Run._save_if_due
+
+    def die(self, step, total):
+        if step == 5:
+            raise Killed
+        save(self, step, total)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Run, "_save_if_due", die)
+        with pytest.raises(Killed):
+            train(cut, spec)
+    train(cut, spec)
+    assert result(cut) == result(whole)
+    exact, spec = make_run(tmp_path / "exact", model)
+    train(exact, spec)
+    for ours, wanted in zip(steps(whole), steps(exact), strict=True):
+        assert ours.train_loss == pytest.approx(wanted.train_loss, rel=0.03)
+
+
 def test_a_resumed_run_keeps_how_its_steps_were_cut(tiny_model, tmp_path, monkeypatch):
     """Less memory is free on the second start, and yet the same sums are rounded in the same way."""
     auto = {"budget_tokens": "auto", "gradient_checkpointing": "auto"}
@@ -105,7 +139,7 @@ def test_a_resumed_run_keeps_how_its_steps_were_cut(tiny_model, tmp_path, monkey
             train(cut, spec)
     for state in (cut / "state").glob("*.pt"):
         assert torch.load(state, weights_only=True)["cut"] == (8192, False)
-    monkeypatch.setattr(memory, "available_bytes", lambda: 0)
+    monkeypatch.setattr(device, "available_bytes", lambda: 0)
     train(cut, spec)
     assert result(cut) == result(whole)
 
@@ -124,14 +158,14 @@ def test_a_resumed_run_keeps_the_library_of_its_products(tiny_model, tmp_path, m
 
     used: list[int] = []
     monkeypatch.setattr(multiply, "onednn", lambda *given, own=multiply.onednn: used.append(1) or own(*given))
-    monkeypatch.setattr(machine, "measure", lambda _: onednn)
+    monkeypatch.setattr(machine, "measure", lambda *_: onednn)
     train(*runs["whole"])
     n_used = len(used)
     with monkeypatch.context() as patch:
         patch.setattr(_Run, "_save_if_due", die)
         with pytest.raises(Killed):
             train(*runs["cut"])
-    monkeypatch.setattr(machine, "measure", lambda _: blas)
+    monkeypatch.setattr(machine, "measure", lambda *_: blas)
     train(*runs["cut"])
     train(*runs["blas"])
     told = {name: [e.fp32_library for e in events(run) if isinstance(e, Started)] for name, (run, _) in runs.items()}
@@ -151,7 +185,7 @@ def test_layers_are_recomputed_where_memory_is_short(tmp_path, monkeypatch):
     examples = load_examples([light / "train.jsonl"], Renderer.of(deep), 512).variants[0]
     n_tokens = sum(sorted(len(e.tokens) for e in examples)[-4:])
     costs = {on: memory.footprint(model, recomputed=on).needs(n_tokens, n_tokens, n_tokens) for on in (False, True)}
-    monkeypatch.setattr(memory, "available_bytes", lambda: int((costs[False] + costs[True]) / 2 / memory.SHARE))
+    monkeypatch.setattr(device, "available_bytes", lambda: int((costs[False] + costs[True]) / 2 / memory.SHARE))
     train(light, spec)
     assert next(e.gradient_checkpointing for e in events(light) if isinstance(e, Started))
     assert result(light) == result(whole)

@@ -8,7 +8,7 @@ from feinschliff.core.errors import TrainingFailed
 from feinschliff.core.jobs import Full, Lora
 from feinschliff.nn.recompute import layers, recompute
 from feinschliff.nn.tree import pack
-from feinschliff.train import memory
+from feinschliff.train import device, memory
 from feinschliff.train.live_bytes import phases
 from feinschliff.train.memory import Asked, Footprint, Phase, choose, cut_for, footprint
 from feinschliff.train.model import Trainable
@@ -104,7 +104,7 @@ def test_what_cannot_fit_is_refused_with_the_numbers(question, hint):
 
 def test_a_model_whose_optimizer_cannot_fit_is_refused_before_anything_is_measured(tiny_model, tmp_path, monkeypatch):
     model = make(tmp_path / "run", tiny_model, method=Full(), budget_tokens="auto")
-    monkeypatch.setattr(memory, "available_bytes", lambda: 100_000)
+    monkeypatch.setattr(device, "available_bytes", lambda: 100_000)
     monkeypatch.setattr(memory, "footprint", None)
     with pytest.raises(TrainingFailed, match="does not fit"):
         cut_for(model, [[Rendered([1, 2, 3], [0, 1, 1])]], 4)
@@ -112,5 +112,5 @@ def test_a_model_whose_optimizer_cannot_fit_is_refused_before_anything_is_measur
 
 def test_nothing_is_measured_where_the_spec_leaves_no_choice(tiny_model, tmp_path, monkeypatch):
     model = make(tmp_path / "run", tiny_model, budget_tokens=64, gradient_checkpointing=True)
-    monkeypatch.setattr(memory, "available_bytes", None)
+    monkeypatch.setattr(device, "available_bytes", None)
     assert cut_for(model, [[Rendered([1, 2, 3], [0, 1, 1])]], 4) == Cut(64, True)

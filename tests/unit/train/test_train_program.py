@@ -7,8 +7,10 @@ from runs import make_run, result, steps
 
 from feinschliff.compute import process
 from feinschliff.core.jobs import Finished, Hyperparameters, Started
+from feinschliff.train.device import chosen
 from feinschliff.train.events import EventLog
 from feinschliff.train.loop import train
+from on_devices import each_device
 
 
 def start(run):
@@ -23,11 +25,12 @@ def n_lines(path):
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def test_kill_9_at_random_moments_gives_the_same_weights(tiny_model, tmp_path):
-    changes = {"hyperparameters": Hyperparameters(n_epochs=14, batch_size=4, learning_rate=0.01), "save_every_steps": 5}
-    whole, spec = make_run(tmp_path / "whole", tiny_model, **changes)
-    cut, _ = make_run(tmp_path / "cut", tiny_model, **changes)
-    train(whole, spec)
+@each_device
+def test_kill_9_at_random_moments_gives_the_same_weights(device, wide_model, tmp_path):
+    changes = {"device": device, "hyperparameters": Hyperparameters(n_epochs=14, batch_size=4, learning_rate=0.01), "save_every_steps": 5}
+    whole, spec = make_run(tmp_path / "whole", wide_model, **changes)
+    cut, _ = make_run(tmp_path / "cut", wide_model, **changes)
+    train(whole, spec, device=chosen(device))
     chance = random.Random(3)
     for _ in range(2):
         child = start(cut)

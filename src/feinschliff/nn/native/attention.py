@@ -29,10 +29,10 @@ class Laid:
 
     def __init__(self, plan: Plan, key_heads: int) -> None:
         self.before, self.window = plan.before, plan.window or 0
-        self.n_places = len(plan.row_K)
+        self.n_places = len(plan.keys.row_K)
         self.padded = -(-self.n_places // KEYS) * KEYS
         empty = torch.full((self.padded - self.n_places,), torch.iinfo(torch.int32).max, dtype=torch.int32)  # seen by none
-        self.row, self.reach, self.position = (torch.cat([x, empty]) for x in (plan.row_K, plan.reach_K, plan.position_K))
+        self.row, self.reach, self.position = (torch.cat([x, empty]) for x in (plan.keys.row_K, plan.keys.reach_K, plan.keys.position_K))
         groups: list[int] = []
         blocks: list[tuple[int, int, int, int]] = []
         for b in plan.blocks:
