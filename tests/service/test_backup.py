@@ -6,13 +6,13 @@ import sys
 import time
 
 import pytest
-from in_process import application
 from openai import NotFoundError
 from running import Server, wait_until
 from test_files import training_lines, upload
 from test_jobs import SHORT, ended, start, steps_of, trains, weights
 
 from feinschliff.app.backup import back_up
+from in_process import application
 
 
 def command(*arguments):
