@@ -63,7 +63,9 @@ class Training:
         for job in waiting:
             try:
                 moved = self._advance(job, may_start=n_running < most)
-            except NoRoom:
+            except (FeinschliffError, OSError) as error:
+                if not is_full(error):
+                    raise
                 moved = self._wait_for_room(job)
             changed |= moved
             n_running += moved and job.status == JobStatus.QUEUED
@@ -74,19 +76,24 @@ class Training:
         match JobStatus(job.status):
             case JobStatus.VALIDATING:
                 return self._change(job.id, JobStatus.VALIDATING, self._validate)
-            case JobStatus.QUEUED if may_start and self._has_room(job):
+            case JobStatus.QUEUED if may_start:
+                if self._free_bytes() < self._room.get(job.id, self._service.settings.limits.spare_bytes):
+                    raise NoRoom("The job would not find room.")
                 return self._prepare(job)
             case JobStatus.RUNNING:
                 return self._follow(job)
             case _:
                 return False
 
-    def _has_room(self, job: JobRow) -> bool:
-        return free_bytes(self._service.settings.data_dir) >= self._room.get(job.id, self._service.settings.limits.spare_bytes)
+    def _free_bytes(self) -> int:
+        return free_bytes(self._service.settings.data_dir)
 
     def _wait_for_room(self, job: JobRow) -> bool:
-        """Tell once that the disk is full, if even that can be written. A job that could not begin waits for more room than there was."""
-        self._room[job.id] = free_bytes(self._service.settings.data_dir) + self._service.settings.limits.spare_bytes
+        """Tell once that the disk is full, if even that can be written. What was not enough for the job will not be another time."""
+        free, spare = self._free_bytes(), self._service.settings.limits.spare_bytes
+        if job.status == JobStatus.QUEUED and free < self._room.get(job.id, 0):
+            return False  # told before
+        self._room[job.id] = spare if free < spare else free + spare
         try:
             return self._change(job.id, JobStatus(job.status), self._progress.wait_for_room)
         except Unavailable:
@@ -218,7 +225,7 @@ class Training:
 
     def _start(self, job: JobRow, log: Path) -> bool:
         """The program, unless it has ended too often. Raises NoRoom where that is why it ended."""
-        if self._runs.died(job.id) and free_bytes(self._service.settings.data_dir) < self._service.settings.limits.spare_bytes:
+        if self._runs.died(job.id) and self._free_bytes() < self._service.settings.limits.spare_bytes:
             raise NoRoom(f"The disk of {log.parent} is full.")
 
         def ends(db: Session, row: JobRow) -> bool:
