@@ -18,7 +18,7 @@ from test_files import training_lines, upload
 PAYLOAD = {"n_epochs": 10, "batch_size": 2}
 N_STEPS = 100  # of 20 examples
 SAVED_EVERY = 10  # steps: an epoch's end saves, too
-PATIENCE_S = 240
+PATIENCE_S = 1000
 CUT = (httpx2.TransportError, APIConnectionError)
 ENDED = ("succeeded", "failed", "cancelled")
 # In the order of one job's life, uploads and deployments between; a whole turn is one job.
@@ -36,10 +36,14 @@ class Kills:
     payloads: set[bytes] = field(default_factory=set)  # of files that a client tried to bring
     kept: dict[str, bytes] = field(default_factory=dict)  # file id → content: what the server has acknowledged
     deployed: set[str] = field(default_factory=set)
+    _client: OpenAI | None = None
 
     @property
     def client(self) -> OpenAI:
-        return self.server.client(timeout=PATIENCE_S)
+        """One for each start of the server."""
+        if self._client is None or not str(self._client.base_url).startswith(self.server.url):
+            self._client = self.server.client(timeout=PATIENCE_S)
+        return self._client
 
     def once(self, phase: str) -> None:
         getattr(self, f"_{phase}")()
@@ -59,19 +63,19 @@ class Kills:
 
     def _running(self) -> None:
         log, least = self._open_job() / "events.jsonl", self.chance.randrange(1, N_STEPS - 10)
-        wait_until(lambda: lines_in(log) > least or self._has_ended(), seconds=PATIENCE_S, every_s=0.01)
+        wait_until(lambda: lines_in(log) > least or self._has_ended(), seconds=PATIENCE_S, every_s=0.05)
         self._kill("running", self._any(), within_s=0.2)
 
     def _checkpoint(self) -> None:
         """While one is being written: its folder still has the name of a part."""
         run = self._open_job()
-        wait_until(lambda: any(run.glob("checkpoints/.*.partial")) or any(run.glob("state/.*.partial")) or self._has_ended(), seconds=PATIENCE_S, every_s=0.0005)
+        wait_until(lambda: any(run.glob("checkpoints/.*.partial")) or any(run.glob("state/.*.partial")) or (run / "model").exists(), seconds=PATIENCE_S, every_s=0.001)
         self._kill("checkpoint", self._any(), within_s=0)
 
     def _finishing(self) -> None:
         """From the moment when the model is being written until the job is told to have succeeded."""
         run = self._open_job()
-        wait_until(lambda: (run / ".model.partial").exists() or (run / "model").exists() or self._has_ended(), seconds=PATIENCE_S, every_s=0.0005)
+        wait_until(lambda: (run / ".model.partial").exists() or (run / "model").exists(), seconds=PATIENCE_S, every_s=0.001)
         self._kill("finishing", self._any(), within_s=0.1)
 
     def _upload(self) -> None:
