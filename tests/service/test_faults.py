@@ -51,7 +51,7 @@ def test_a_database_that_stays_locked_is_503_and_loses_nothing(server, client):
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2"), answer.text
         with pytest.raises(InternalServerError, match="busy or cannot be reached"):
             upload(client, b"x", "x.txt", "user_data")
-        assert client.fine_tuning.jobs.retrieve(job.id).status == "running"  # reading goes on
+        assert client.fine_tuning.jobs.retrieve(job.id).status in ("running", "succeeded")  # reading goes on
     assert http.post("/v1/deployments", json={"name": "locked", "model": "tiny"}).is_success
     assert ended(client, job.id).status == "succeeded"
     assert steps_of(client, job.id) == list(range(1, 201))
