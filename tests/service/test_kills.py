@@ -6,10 +6,10 @@ import os
 import random
 
 import pytest
-from killing import TURN, Kills, start
+from killing import ENDED, PATIENCE_S, TURN, Kills, start
 from postgresql import INITDB, WHY_NOT, cluster
-from running import Server
-from test_jobs import ended, weights
+from running import Server, wait_until
+from test_jobs import weights
 
 FEW = ("validating", "part", "checkpoint", "deployment", "finishing")
 SEED = int(os.environ.get("FEINSCHLIFF_TEST_SEED", random.SystemRandom().randrange(1 << 30)))
@@ -20,7 +20,9 @@ def killed(folder, model, phases, database=""):
     """The loop, and its counts; every job is compared with an undisturbed one of the same server."""
     print(f"FEINSCHLIFF_TEST_SEED={SEED}")
     server = Server(folder, "--model", f"tiny={model}", FEINSCHLIFF_DATABASE=database).start()
-    undisturbed = ended(server.client(), start(server.client()))
+    client = server.client()
+    job = start(client)
+    undisturbed = wait_until(lambda: (j := client.fine_tuning.jobs.retrieve(job)).status in ENDED and j, seconds=PATIENCE_S, every_s=0.3)
     assert undisturbed.status == "succeeded", undisturbed.error
     kills = Kills(server, random.Random(SEED))
     try:
