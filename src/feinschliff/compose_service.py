@@ -25,12 +25,12 @@ from feinschliff.store.migrate import migrate
 def open_service(settings: Settings) -> Iterator[Service]:
     """The service without its background work: what commands such as `keys create` need. Tables are brought up to date."""
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    database = Database(settings.url)
+    database = Database(settings.url, settings.limits.database_wait_s)
     try:
         migrate(database, settings.data_dir)
         market = load_market(settings.config, settings.catalogue)
         offered = Offered(settings.models, market.models)
-        blobs, logs = Blobs(settings.data_dir / "blobs"), settings.data_dir / "logs"
+        blobs, logs = Blobs(settings.data_dir / "blobs", settings.limits.spare_bytes), settings.data_dir / "logs"
         yield Service(settings, database, blobs, offered, LiveModels(logs), Embedders(logs), market)
     finally:
         database.close()

@@ -2,6 +2,7 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -16,9 +17,33 @@ WHY_NOT = "initdb is not on the path: install PostgreSQL (Debian: postgresql) to
 FAST = ("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=120")
 
 
+class Cluster:
+    """A server in `folder`, which can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.url = f"postgresql://feinschliff@/postgres?host={folder}"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        postgres = Path(INITDB or "").resolve().parent / "postgres"  # Debian keeps it beside initdb, off the path
+        log = self._folder / "log.txt"
+        command = [postgres, "-D", self._folder / "data", "-k", self._folder, "-c", "listen_addresses=", *FAST]
+        with log.open("w") as out:
+            self._process = subprocess.Popen(command, stdout=out, stderr=out, **_account())
+        wait_until(lambda: "ready to accept connections" in log.read_text())
+
+    def end(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT: fast shutdown. SIGKILL: the postmaster alone; its children see it and end by themselves."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(30)
+            self._process = None
+
+
 @contextmanager
-def cluster() -> Iterator[str]:
-    """The address of an empty database, until the end of the block.
+def running_cluster() -> Iterator[Cluster]:
+    """An empty database, until the end of the block.
 
     Its folder is short and outside of pytest's: a socket's path has at most 107 bytes, and pytest's folders are closed to other accounts.
     """
@@ -29,16 +54,19 @@ def cluster() -> Iterator[str]:
         if account:
             os.chown(folder, account["user"], account["group"])
         subprocess.run([INITDB, "-D", folder / "data", "-U", "feinschliff", "-A", "trust", "-E", "UTF8"], check=True, capture_output=True, **account)
-        with (folder / "log.txt").open("w") as log:
-            postgres = Path(INITDB).resolve().parent / "postgres"  # Debian keeps it beside initdb, off the path
-            command = [postgres, "-D", folder / "data", "-k", folder, "-c", "listen_addresses=", *FAST]
-            server = subprocess.Popen(command, stdout=log, stderr=log, **account)
+        server = Cluster(folder)
+        server.start()
         try:
-            wait_until(lambda: "ready to accept connections" in (folder / "log.txt").read_text())
-            yield f"postgresql://feinschliff@/postgres?host={folder}"
+            yield server
         finally:
-            server.terminate()
-            server.wait(30)
+            server.end()
+
+
+@contextmanager
+def cluster() -> Iterator[str]:
+    """Its address alone."""
+    with running_cluster() as server:
+        yield server.url
 
 
 def _account() -> dict[str, int]:

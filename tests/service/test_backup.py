@@ -1,17 +1,27 @@
 """Backup of a running server, and a server on what was restored."""
+import errno
+import os
 import subprocess
 import sys
 import time
 
 import pytest
 from openai import NotFoundError
-from running import Server
+from running import Server, wait_until
 from test_files import training_lines, upload
-from test_jobs import SHORT, ended, start, steps_of, weights
+from test_jobs import SHORT, ended, start, steps_of, trains, weights
+
+from feinschliff.app.backup import back_up
+from in_process import application
 
 
 def command(*arguments):
     return subprocess.run([sys.executable, "-m", "feinschliff.cli.main", *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+def backup_of(server, target):
+    made = command("backup", target, "--data-dir", server.data)
+    assert made.returncode == 0, made.stderr
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +32,7 @@ def backed_up(server, client, tmp_path_factory):
     while not steps_of(client, running.id):
         time.sleep(0.1)
     target = tmp_path_factory.mktemp("backups") / "one"
-    made = command("backup", target, "--data-dir", server.data)
-    assert made.returncode == 0, made.stderr
+    backup_of(server, target)
     return done, running, target
 
 
@@ -74,3 +83,59 @@ def test_damage_is_found_and_nothing_restored(server, backed_up, tmp_path):
     assert refused.returncode == 2
     assert "checksum differs" in refused.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_a_continued_job_under_way_goes_on_after_a_restore_without_its_parent(server, client, backed_up, tiny_model, tmp_path):
+    """It was stopped and went on before the backup, so its events file told more lines than a run from the beginning will."""
+    parent = ended(client, start(client, suffix="parent").id)
+    file = upload(client, training_lines(40)).id
+    method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 20, "batch_size": 2}}}
+    job = client.fine_tuning.jobs.create(model=parent.fine_tuned_model, training_file=file, method=method, seed=7)
+    trains(client, job.id, beyond=30)
+    client.fine_tuning.jobs.pause(job.id)
+    wait_until(lambda: not (server.data / "runs" / job.id / "program").exists())
+    for name in (parent.fine_tuned_model, f"{parent.fine_tuned_model}:ckpt-step-6", f"{parent.fine_tuned_model}:ckpt-step-3"):
+        client.models.delete(name)
+    client.fine_tuning.jobs.resume(job.id)
+    n_steps = max(steps_of(client, job.id))
+    trains(client, job.id, beyond=n_steps)
+    backup_of(server, tmp_path / "backup")
+    assert command("restore", tmp_path / "backup", "--data-dir", tmp_path / "data").returncode == 0
+    second = Server(tmp_path, "--model", f"tiny={tiny_model}").start()
+    other = second.client()
+    again, first = ended(other, job.id), ended(client, job.id)
+    assert (again.status, first.status) == ("succeeded", "succeeded"), again.error
+    assert weights(second, job.id) == weights(server, job.id)
+    assert steps_of(other, job.id) == steps_of(client, job.id) == list(range(1, 401))
+    assert second.stop() == 0
+
+
+def test_nothing_is_restored_beside_a_server_or_a_program_that_one_left_behind(server, client, backed_up, tiny_model, tmp_path):
+    second = Server(tmp_path, "--model", f"tiny={tiny_model}").start()
+    refused = command("restore", backed_up[2], "--data-dir", second.data, "--replace")
+    assert (refused.returncode, "A server runs on" in refused.stderr) == (2, True)
+    beside = command("serve", "--port", "0", "--data-dir", second.data)
+    assert (beside.returncode, "A server runs on" in beside.stderr) == (2, True)
+    other = second.client()
+    job = start(other, n=40, hyperparameters=SHORT | {"n_epochs": 50, "batch_size": 1})
+    trains(other, job.id)
+    second.kill()
+    refused = command("restore", backed_up[2], "--data-dir", second.data, "--replace")
+    assert (refused.returncode, "A training program still works in" in refused.stderr) == (2, True)
+    second.start()
+    second.stop()
+    assert command("restore", backed_up[2], "--data-dir", second.data, "--replace").returncode == 0
+
+
+def test_a_backup_needs_no_second_names(tmp_path, monkeypatch):
+    """As on FAT or a network share. Hard links cannot be had away here, so the call itself refuses, as it does there."""
+
+    def refuses(source, target):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    with application(tmp_path) as (service, client):
+        file = client.post("/v1/files", data={"purpose": "user_data"}, files={"file": ("a.txt", b"kept")}).json()
+        monkeypatch.setattr(os, "link", refuses)
+        made = back_up(service, tmp_path / "backup")
+        assert (made.damaged, file["bytes"]) == ((), 4)
+        assert [p.read_bytes() for p in (tmp_path / "backup" / "blobs").glob("??/*")] == [b"kept"]

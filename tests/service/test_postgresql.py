@@ -1,6 +1,9 @@
 """The service on PostgreSQL: the way from a file to a deployed model, keys, a kill of everything, through a real server."""
+import signal
+
+import psycopg
 import pytest
-from postgresql import INITDB, WHY_NOT, cluster
+from postgresql import INITDB, WHY_NOT, running_cluster
 from running import Server, children_of, wait_until
 from test_files import upload
 from test_jobs import LONG, ended, start, steps_of
@@ -10,13 +13,13 @@ pytestmark = pytest.mark.skipif(INITDB is None, reason=WHY_NOT)
 
 @pytest.fixture(scope="module")
 def database():
-    with cluster() as url:
-        yield url
+    with running_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, tiny_model, database):
-    server = Server(tmp_path_factory.mktemp("service"), "--model", f"tiny={tiny_model}", FEINSCHLIFF_DATABASE=database).start()
+    server = Server(tmp_path_factory.mktemp("service"), "--model", f"tiny={tiny_model}", "--limit", "database_wait_s=2", FEINSCHLIFF_DATABASE=database.url).start()
     yield server
     server.stop()
 
@@ -58,3 +61,30 @@ def test_a_nul_is_the_clients_mistake(server):
     file = upload(server.client())
     job = {"model": "tiny", "training_file": file.id, "metadata": {"k": "v\0"}}
     assert client.post("/v1/fine_tuning/jobs", json=job).status_code == 400
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_without_the_database_requests_get_503_and_afterwards_all_goes_on(server, database, how):
+    client, http = server.client(), server.http()
+    job = start(client, n=40, hyperparameters=LONG | {"n_epochs": 5})
+    wait_until(lambda: len(steps_of(client, job.id)) > 3)
+    database.end(how)
+    for method, path in (("GET", "/v1/files"), ("GET", f"/v1/fine_tuning/jobs/{job.id}"), ("POST", f"/v1/fine_tuning/jobs/{job.id}/pause")):
+        answer = http.request(method, path)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2"), answer.text
+    assert http.get("/readyz").status_code == 503
+    assert http.get("/healthz").status_code == 200
+    database.start()
+    assert wait_until(lambda: http.get("/readyz").status_code == 200)
+    assert ended(client, job.id).status == "succeeded"
+    assert steps_of(client, job.id) == list(range(1, 201))
+
+
+def test_a_locked_table_is_waited_for_and_then_503(server, database):
+    http = server.http()
+    with psycopg.connect(database.url) as other:
+        other.execute("LOCK TABLE deployments IN ACCESS EXCLUSIVE MODE")
+        answer = http.post("/v1/deployments", json={"name": "locked", "model": "tiny"})
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2"), answer.text
+        assert http.get("/v1/files").status_code == 200
+    assert http.post("/v1/deployments", json={"name": "locked", "model": "tiny"}).is_success

@@ -6,22 +6,23 @@ from collections.abc import Mapping
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from feinschliff.api.azure.errors import azure_body
 from feinschliff.core.errors import FeinschliffError, Overloaded
 from feinschliff.core.service_errors import (
+    NO_ROOM_HINT,
     Forbidden,
+    NoRoom,
     NotFound,
     RateLimited,
     RequestError,
     Unauthorized,
     Unavailable,
+    is_full,
 )
 
 log = logging.getLogger("feinschliff.api")
-BUSY = Unavailable("The database is busy or cannot be reached.", hint="Try again in a moment.")
 BUSY_RETRY_S = 2
 
 
@@ -41,10 +42,12 @@ def install(app: FastAPI) -> None:
         message = f"Invalid URL ({request.method} {request.url.path})" if error.status_code in (404, 405) else str(error.detail)
         return _body(error.status_code, message, "invalid_request_error", None, None, error.headers or {}, request.url.path)
 
-    @app.exception_handler(OperationalError)
-    async def _database(request: Request, error: OperationalError) -> JSONResponse:
-        log.warning("database: %s", error.orig)
-        return answer(BUSY, request.url.path)
+    @app.exception_handler(OSError)
+    async def _system(request: Request, error: OSError) -> JSONResponse:
+        if not is_full(error):
+            raise error
+        log.warning("disk: %s", error)
+        return answer(NoRoom("There is no room left on the disk.", hint=NO_ROOM_HINT), request.url.path)
 
 
 def answer(error: FeinschliffError, path: str) -> JSONResponse:

@@ -1,5 +1,5 @@
 """multipart/form-data straight to the disk: nothing of a file is held in memory, and nothing is read for a caller without a key."""
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -8,6 +8,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
+from feinschliff.core.errors import FeinschliffError
 from feinschliff.core.service_errors import RequestError, TooLarge
 from feinschliff.store.blobs import Blobs, Incoming
 
@@ -58,9 +59,14 @@ async def read_form(request: Request, incoming: Incoming, *, file_field: str, mo
                 "on_end": reader.form_ends,
             },
         )
-        async for chunk in request.stream():
-            # disk and hash in another thread, so that a slow disk does not hold up everyone else
-            await run_in_threadpool(parser.write, chunk)
+        pieces = request.stream()
+        try:
+            async for piece in pieces:
+                # disk and hash in another thread, so that a slow disk does not hold up everyone else
+                await run_in_threadpool(parser.write, piece)
+        except (FeinschliffError, OSError):
+            await _read_off(pieces, most_bytes)
+            raise
     except MultipartParseError as error:
         raise RequestError(f"The multipart body is malformed: {error}.", code="invalid_multipart") from None
     if not reader.complete:
@@ -68,6 +74,14 @@ async def read_form(request: Request, incoming: Incoming, *, file_field: str, mo
     if reader.form.filename is None:
         raise RequestError(f"'{file_field}' is a required property", param=file_field, code="missing_required_parameter")
     return reader.form
+
+
+async def _read_off(pieces: AsyncGenerator[bytes, None], most_bytes: int) -> None:
+    """So that the client reads why it was refused: one that is still sending sees a broken connection instead."""
+    async for piece in pieces:
+        most_bytes -= len(piece)
+        if most_bytes < 0:
+            return
 
 
 class _Reader:

@@ -2,7 +2,8 @@
 from typing import Annotated, Generic, Literal, Protocol, TypeVar
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic.config import JsonDict
 
 from feinschliff.app.files import check_life
 from feinschliff.core.service import Order
@@ -29,6 +30,23 @@ class Shown(BaseModel):
     """A response body. Fields have no defaults: what is sent is always said."""
 
     model_config = ConfigDict(frozen=True)
+
+
+def _nulls_left_out(schema: JsonDict) -> None:
+    properties, required = schema.get("properties"), schema.get("required")
+    if isinstance(properties, dict) and isinstance(required, list):
+        schema["required"] = [name for name in required if {"type": "null"} not in _kinds(properties.get(str(name)))]
+
+
+def _kinds(property_schema: JsonValue) -> list[JsonValue]:
+    found = property_schema.get("anyOf") if isinstance(property_schema, dict) else None
+    return found if isinstance(found, list) else []
+
+
+class Sparse(Shown):
+    """A response body whose nulls are left out (`response_model_exclude_none`); its schema says which fields those may be."""
+
+    model_config = ConfigDict(json_schema_extra=_nulls_left_out)
 
 
 class Listing(Shown, Generic[Item]):

@@ -2,6 +2,7 @@
 
 A backup is a folder that looks like a data folder, and `backup.json`, written last, with the SHA-256 of every file in it.
 """
+import errno
 import os
 import shutil
 import time
@@ -11,17 +12,21 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from feinschliff.app.lineage import START
+from feinschliff.app.presence import alone_in
 from feinschliff.app.service import Service
 from feinschliff.core.chat import Wire
-from feinschliff.core.errors import BadData
+from feinschliff.core.errors import BadData, FolderInUse
 from feinschliff.data.files import locked, read_bytes, sha256_of, write_text
+from feinschliff.providers.training_runs import TrainingRuns
 from feinschliff.store.contents import Contents, contents_of
 from feinschliff.store.database import Database
 from feinschliff.store.migrate import copy_sqlite
 
 MANIFEST = "backup.json"
 DATABASE = "feinschliff.sqlite"
-RUN_INPUTS = ("spec.json", "train.jsonl", "valid.jsonl")
+NO_LINKS = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
+RUN_INPUTS = ("spec.json", "train.jsonl", "valid.jsonl")  # the first is written last, so whoever sees it sees the others whole
 
 
 class Manifest(Wire):
@@ -69,9 +74,16 @@ def back_up(service: Service, target: Path) -> Made:
 def restore(source: Path, data: Path, *, replace: bool = False) -> Path | None:
     """Make `data` what it was. With `replace`, what is there is moved aside; the path it was moved to.
 
-    The folder appears whole, after every checksum was compared, or not at all. Raises BadData.
+    The folder appears whole, after every checksum was compared, or not at all. Raises BadData, and FolderInUse where a server, or a
+    training program that one left behind, works in it.
     """
     manifest = _manifest(source)
+    with alone_in(data, "Stop it, then restore."):
+        _refuse_programs(data)
+        return _bring_back(source, manifest, data, replace=replace)
+
+
+def _bring_back(source: Path, manifest: Manifest, data: Path, *, replace: bool) -> Path | None:
     if not replace:
         _refuse_used(data, "Name another folder with --data-dir, or say --replace: what is there is then moved aside.")
     new = data.with_name(f".{data.name}.restoring")
@@ -105,8 +117,18 @@ def _hold(service: Service, target: Path, links: Path) -> Contents:
         for sha256 in contents.blobs:
             path = service.blobs.path(sha256)
             if path.is_file():
-                os.link(path, links / sha256)
+                _hold_blob(path, links / sha256)
     return contents
+
+
+def _hold_blob(path: Path, second: Path) -> None:
+    """A second name, or where the file system has none (FAT, some network shares), a copy made while nobody deletes."""
+    try:
+        os.link(path, second)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        shutil.copyfile(path, second)
 
 
 def _copy_blobs(links: Path, contents: Contents, target: Path) -> tuple[str, ...]:
@@ -131,6 +153,7 @@ def _copy_runs(data: Path, contents: Contents, target: Path) -> None:
             if source.is_file():
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, copy)
+        _copy_folder(data / "runs" / job / START, target / "runs" / job / START)
     for folder in sorted(contents.folders):
         _copy_folder(data / folder, target / folder)
 
@@ -177,6 +200,16 @@ def _move_aside(data: Path) -> Path | None:
     aside = data.with_name(f"{data.name}.replaced-{time.time_ns()}")
     data.rename(aside)
     return aside
+
+
+def _refuse_programs(data: Path) -> None:
+    """They would go on writing below the same names, into what was restored."""
+    runs = TrainingRuns(data / "runs")
+    busy = sorted(job for job in runs.known() if runs.alive(job))
+    if busy:
+        raise FolderInUse(
+            f"A training program still works in {runs.folder(busy[0])}.", hint="Start and stop the server once, which ends it; then restore."
+        )
 
 
 def _refuse_used(folder: Path, hint: str) -> None:

@@ -21,6 +21,7 @@ from feinschliff.app.service import Service, new_id
 from feinschliff.core.errors import FeinschliffError
 from feinschliff.core.eval_runs import DataSource, Line
 from feinschliff.core.service import Caller, KeyId, ProjectId, RunStatus, Scope
+from feinschliff.core.service_errors import Unavailable
 from feinschliff.store import evals
 from feinschliff.store.tables import EvalItemRow
 
@@ -38,7 +39,7 @@ async def carry_out_runs(service: Service) -> None:
     try:
         while True:
             going = {run_id: task for run_id, task in going.items() if not task.done()}
-            for run_id in await asyncio.to_thread(_open_runs, service):
+            for run_id in await _open_runs(service):
                 if run_id not in going and len(going) < service.settings.limits.running_evals:
                     going[run_id] = asyncio.create_task(_carry_out(service, run_id))
                     going[run_id].add_done_callback(lambda _: service.work.ring())
@@ -52,6 +53,9 @@ async def carry_out_runs(service: Service) -> None:
 async def _carry_out(service: Service, run_id: str) -> None:
     try:
         await _judge_all(service, run_id)
+    except Unavailable as error:  # the database or the disk: nothing is wrong with the run
+        log.warning("run %s of an evaluation waits: %s", run_id, error.message)
+        await asyncio.sleep(REST_S)
     except FeinschliffError as error:
         await asyncio.to_thread(_end, service, run_id, RunStatus.FAILED, error.code, f"{error.message} {error.hint}".strip())
     except Exception:  # the boundary of a task: whatever it was, other runs go on, and this one is tried again
@@ -85,9 +89,18 @@ async def _judge_all(service: Service, run_id: str) -> None:
             await asyncio.to_thread(judging.grading.close)
 
 
-def _open_runs(service: Service) -> Sequence[str]:
-    with service.database.read() as db:
-        return evals.open_runs(db)
+async def _open_runs(service: Service) -> Sequence[str]:
+    """None while the database cannot be reached."""
+
+    def look() -> Sequence[str]:
+        with service.database.read() as db:
+            return evals.open_runs(db)
+
+    try:
+        return await asyncio.to_thread(look)
+    except Unavailable as error:
+        log.warning("evaluations wait: %s", error.message)
+        return ()
 
 
 def _begin(service: Service, run_id: str) -> tuple[Judging, Iterator[tuple[int, Line]]] | None:

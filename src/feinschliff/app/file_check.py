@@ -4,14 +4,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from feinschliff.app import files as files_use
 from feinschliff.app.service import Service
 from feinschliff.catalog.workload import FileSizes
 from feinschliff.compute import process
 from feinschliff.core.errors import ProgramFailed
 from feinschliff.core.findings import FileCheck, FindingGroup
 from feinschliff.core.service import FileStatus, ProjectId
-from feinschliff.core.service_errors import CorruptBlob
+from feinschliff.core.service_errors import NO_ROOM_EXIT, NO_ROOM_HINT, CorruptBlob, NoRoom
 from feinschliff.store import files
+from feinschliff.store.tables import FileRow
 
 LONGEST_S = 1800.0  # a check that takes longer is given up
 
@@ -22,7 +24,7 @@ def check_next(service: Service) -> bool:
         waiting = files.first_unchecked(db)
     if waiting is None:
         return False
-    status, details, sizes = _judge(service, waiting.sha256)
+    status, details, sizes = _judge(service, waiting)
     with service.database.write() as db:
         row = files.find_file(db, ProjectId(waiting.project_id), waiting.id, service.clock())
         if row is not None:  # else it was deleted meanwhile
@@ -33,7 +35,7 @@ def check_next(service: Service) -> bool:
 
 
 def run_check(service: Service, path: Path, model: Path | None = None, out: Path | None = None) -> FileCheck:
-    """See `feinschliff.data.__main__`. Raises ProgramFailed where the checking program died, for lack of memory say."""
+    """See `feinschliff.data.__main__`. Raises NoRoom, and ProgramFailed where the checking program died, for lack of memory say."""
     options = [("--model", model), ("--out", out)]
     arguments = [str(path), *(text for name, value in options if value is not None for text in (name, str(value)))]
     log = service.settings.data_dir / "logs" / "file-check.log"
@@ -43,6 +45,8 @@ def run_check(service: Service, path: Path, model: Path | None = None, out: Path
     except subprocess.TimeoutExpired:
         process.stop(child, grace_s=0)
         raise ProgramFailed(f"The check of the file took longer than {LONGEST_S:.0f} s.", hint="Cut the file into smaller ones.") from None
+    if child.returncode == NO_ROOM_EXIT:
+        raise NoRoom("There is no room left on the disk for the job's examples.", hint=NO_ROOM_HINT)
     try:
         return FileCheck.model_validate_json(output)
     except ValidationError:
@@ -67,9 +71,9 @@ def _count(n: int, what: str) -> str:
     return f"{n:,} {what}{'s' * (n != 1)}"
 
 
-def _judge(service: Service, sha256: str) -> tuple[FileStatus, str | None, FileSizes | None]:
+def _judge(service: Service, file: FileRow) -> tuple[FileStatus, str | None, FileSizes | None]:
     try:
-        check = run_check(service, service.blobs.checked(sha256))
+        check = run_check(service, files_use.content_of(service, file))
     except (CorruptBlob, ProgramFailed) as error:
         return FileStatus.ERROR, f"{error.message} {error.hint}".strip(), None
     status = FileStatus.ERROR if check.n_errors else FileStatus.PROCESSED

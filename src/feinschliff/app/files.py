@@ -6,7 +6,7 @@ from pathlib import Path
 
 from feinschliff.app.service import Service, new_id
 from feinschliff.core.service import Caller, FileStatus, StoredPurpose
-from feinschliff.core.service_errors import NotFound, RequestError
+from feinschliff.core.service_errors import CorruptBlob, NotFound, RequestError
 from feinschliff.store import audit, files
 from feinschliff.store.blobs import Incoming
 from feinschliff.store.database import Session
@@ -86,7 +86,15 @@ def list_files(service: Service, caller: Caller, cursor: Cursor, purpose: str | 
 def file_content(service: Service, caller: Caller, file_id: str) -> tuple[FileRow, Path]:
     """The file and where its bytes are, verified. Raises NotFound, CorruptBlob."""
     row = get_file(service, caller, file_id)
-    return row, service.blobs.checked(row.sha256)
+    return row, content_of(service, row)
+
+
+def content_of(service: Service, row: FileRow) -> Path:
+    """Where its bytes are, verified. Raises CorruptBlob, naming the file."""
+    try:
+        return service.blobs.checked(row.sha256)
+    except CorruptBlob as error:
+        raise CorruptBlob(f"The file {row.id} ({row.filename}) is damaged: {error.message}", hint=error.hint) from error
 
 
 def delete_file(service: Service, caller: Caller, file_id: str) -> None:

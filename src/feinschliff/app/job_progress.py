@@ -8,10 +8,13 @@ from feinschliff.app.service import Service, new_id
 from feinschliff.core.finetune import NewJob
 from feinschliff.core.jobs import Checkpoint, Failed, Finished, Started, Step, TrainEvent, Validation
 from feinschliff.core.service import Caller, JobStatus, KeyId, ProjectId, Scope
+from feinschliff.core.service_errors import NO_ROOM_HINT, NoRoom
 from feinschliff.store import job_usage
 from feinschliff.store import jobs as rows
 from feinschliff.store.database import Session
 from feinschliff.store.tables import CheckpointRow, JobRow, ModelRow
+
+FULL = f"The disk is full: the job waits, and goes on by itself when there is room. {NO_ROOM_HINT}"
 
 
 class Progress:
@@ -26,7 +29,7 @@ class Progress:
         row.n_seen += len(events)
         before = rows.told(db, row.id, {_key(e) for e in events})
         for event in events:
-            if JobStatus(row.status).ended:
+            if row.status != JobStatus.RUNNING:  # ended, or waiting for room
                 break
             key = _key(event)
             if key in before:
@@ -61,6 +64,8 @@ class Progress:
                 self._keep_checkpoint(db, row, event)
             case Finished():
                 self._register(db, row, event)
+            case Failed(code=NoRoom.code):
+                self.wait_for_room(db, row)
             case Failed():
                 self.fail(db, row, event.code, f"{event.message} {event.hint}".strip(), None)
             case _:
@@ -105,6 +110,15 @@ class Progress:
                 created_at=self._service.clock(),
             )
         )  # fmt: skip
+
+    def wait_for_room(self, db: Session, row: JobRow) -> bool:
+        """The disk is full: a job that trains goes back into the queue, and on from its last saved step when it comes out of it."""
+        if row.status == JobStatus.RUNNING:
+            row.status, row.estimated_finish = JobStatus.QUEUED, None
+            jobs.tell(self._service, db, row, new_id("room-"), FULL, level="warn")
+        else:
+            jobs.warn(self._service, db, row, [FULL])
+        return True
 
     def fail(self, db: Session, row: JobRow, code: str, message: str, param: str | None) -> bool:
         """The job's end; `param` names the field of its request that is at fault."""

@@ -92,7 +92,7 @@ def pause_job(service: Service, caller: Caller, job_id: str) -> JobRow:
         _check_open(row)
         if row.status != JobStatus.PAUSED:
             row.status, row.estimated_finish = JobStatus.PAUSED, None
-            tell(service, db, row, f"paused-{service.clock()}", "The job has been paused")
+            tell(service, db, row, new_id("paused-"), "The job has been paused")
     return row
 
 
@@ -102,7 +102,7 @@ def resume_job(service: Service, caller: Caller, job_id: str) -> JobRow:
         if row.status != JobStatus.PAUSED:
             raise Conflict(f"The job {job_id} is not paused: it is {row.status}.", param="fine_tuning_job_id")
         row.status = JobStatus.QUEUED if row.queued_at is not None else JobStatus.VALIDATING
-        tell(service, db, row, f"resumed-{service.clock()}", "The job has been resumed")
+        tell(service, db, row, new_id("resumed-"), "The job has been resumed")
     return row
 
 

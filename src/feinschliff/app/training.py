@@ -7,11 +7,14 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from feinschliff.app import admission, files, jobs
 from feinschliff.app.file_check import describe, run_check
 from feinschliff.app.job_progress import Progress, owner
 from feinschliff.app.lineage import START, bring_start
 from feinschliff.app.service import Service
+from feinschliff.catalog import available
 from feinschliff.catalog.fit import duration
 from feinschliff.catalog.models import HERE
 from feinschliff.catalog.workload import Counted
@@ -26,12 +29,14 @@ from feinschliff.core.errors import (
 from feinschliff.core.finetune import NewJob
 from feinschliff.core.jobs import TRAIN_EVENT, Finished, Hyperparameters, Lora, TrainSpec
 from feinschliff.core.service import FileStatus, JobStatus, ModelName, ProjectId
+from feinschliff.core.service_errors import NoRoom, Unavailable, is_full
 from feinschliff.data.files import write_text
 from feinschliff.providers.run_log import RunLogs
 from feinschliff.providers.training_runs import TrainingRuns
 from feinschliff.store import files as file_rows
 from feinschliff.store import job_usage
 from feinschliff.store import jobs as rows
+from feinschliff.store.blobs import free_bytes
 from feinschliff.store.database import Session
 from feinschliff.store.tables import JobRow
 
@@ -46,6 +51,7 @@ class Training:
         self._runs = runs
         self._logs = RunLogs()
         self._progress = Progress(service, runs.root)
+        self._room: dict[str, int] = {}  # job → bytes that must be free before it is tried again
 
     def step(self) -> bool:
         """Bring every job as far as it can go now; False where nothing changed."""
@@ -55,17 +61,43 @@ class Training:
         most = max(self._service.settings.limits.running_jobs, self._service.market.regions.regions[HERE].concurrency)
         n_running = sum(job.status == JobStatus.RUNNING for job in waiting)
         for job in waiting:
-            match JobStatus(job.status):
-                case JobStatus.VALIDATING:
-                    changed |= self._change(job.id, JobStatus.VALIDATING, self._validate)
-                case JobStatus.QUEUED if n_running < most:
-                    n_running += self._prepare(job)
-                    changed = True
-                case JobStatus.RUNNING:
-                    changed |= self._follow(job)
-                case _:
-                    pass
+            try:
+                moved = self._advance(job, may_start=n_running < most)
+            except (FeinschliffError, OSError) as error:
+                if not is_full(error):
+                    raise
+                moved = self._wait_for_room(job)
+            changed |= moved
+            n_running += moved and job.status == JobStatus.QUEUED
         return changed
+
+    def _advance(self, job: JobRow, *, may_start: bool) -> bool:
+        """One job. Raises Unavailable, NoRoom: then nothing of it was changed."""
+        match JobStatus(job.status):
+            case JobStatus.VALIDATING:
+                return self._change(job.id, JobStatus.VALIDATING, self._validate)
+            case JobStatus.QUEUED if may_start:
+                if self._free_bytes() < self._room.get(job.id, self._service.settings.limits.spare_bytes):
+                    raise NoRoom("The job would not find room.")
+                return self._prepare(job)
+            case JobStatus.RUNNING:
+                return self._follow(job)
+            case _:
+                return False
+
+    def _free_bytes(self) -> int:
+        return free_bytes(self._service.settings.data_dir)
+
+    def _wait_for_room(self, job: JobRow) -> bool:
+        """Tell once that the disk is full, if even that can be written. What was not enough for the job will not be another time."""
+        free, spare = self._free_bytes(), self._service.settings.limits.spare_bytes
+        if job.status == JobStatus.QUEUED and free < self._room.get(job.id, 0):
+            return False  # told before
+        self._room[job.id] = spare if free < spare else free + spare
+        try:
+            return self._change(job.id, JobStatus(job.status), self._progress.wait_for_room)
+        except Unavailable:
+            return False
 
     def stop(self) -> None:
         """At the server's end: programs stop, and go on from their last saved step at the next start."""
@@ -106,13 +138,18 @@ class Training:
         """Write the run's folder, which may take minutes, and then start. Doing it twice gives the same files."""
         try:
             self._write_run(job)
+        except Unavailable:
+            raise
         except FeinschliffError as error:
+            if is_full(error):
+                raise NoRoom(error.message) from error
             code, why, param = error.code, f"{error.message} {error.hint}".strip(), _at_fault(error)
             self._change(job.id, JobStatus.QUEUED, lambda db, row: self._progress.fail(db, row, code, why, param))
             return False
 
         def started(db: Session, row: JobRow) -> bool:
             row.status = JobStatus.RUNNING
+            self._room.pop(row.id, None)
             if row.started_at is None:
                 row.started_at = self._service.clock()
                 jobs.tell(self._service, db, row, "started", "Fine-tuning job started")
@@ -164,7 +201,7 @@ class Training:
         service = self._service
         file = files.get_file(service, owner(job), file_id)
         target.parent.mkdir(parents=True, exist_ok=True)
-        check = run_check(service, service.blobs.checked(file.sha256), model, target)
+        check = run_check(service, files.content_of(service, file), model, target)
         if check.n_errors:
             raise ProgramFailed(describe(check), hint="Correct the file and upload it again.")
         return Counted(n_examples=check.n_examples, tokens=check.n_tokens or 0, trained=check.n_trained or 0, longest=check.longest or 0)
@@ -175,22 +212,33 @@ class Training:
         log = self._runs.folder(job.id) / "events.jsonl"
         lines = self._logs.after(log, job.n_seen)
         if lines:
-            events = [TRAIN_EVENT.validate_json(line) for line in lines]
+            try:
+                events = [TRAIN_EVENT.validate_json(line) for line in lines]
+            except ValidationError:
+                why = f"{log} is damaged after line {job.n_seen}. Restore the data folder from a backup, or create the job again."
+                return self._change(job.id, JobStatus.RUNNING, lambda db, row: self._progress.fail(db, row, "corrupt_run", why, None))
             # A finished run stores a file, and whoever stores one takes the blobs' lock before the database's.
             with self._service.blobs.locked() if any(isinstance(e, Finished) for e in events) else nullcontext():
                 self._change(job.id, JobStatus.RUNNING, lambda db, row: self._progress.take(db, row, events))
             return True
-        if alive:
-            return False
+        return not alive and self._start(job, log)
 
-        def restart(db: Session, row: JobRow) -> bool:
+    def _start(self, job: JobRow, log: Path) -> bool:
+        """The program, unless it has ended too often. Raises NoRoom where that is why it ended."""
+        if self._runs.died(job.id) and self._free_bytes() < self._service.settings.limits.spare_bytes:
+            raise NoRoom(f"The disk of {log.parent} is full.")
+
+        def ends(db: Session, row: JobRow) -> bool:
+            if not log.exists():
+                row.n_seen = 0  # the run begins anew: a backup that was restored has no more of it than what it started from
             row.n_deaths += self._runs.died(job.id)
             if row.n_deaths < MOST_DEATHS:
                 return False
-            why = f"The training program ended {MOST_DEATHS} times without a further step; if it was killed for memory, use a smaller model or shorter examples."
+            memory = f"this machine has {available.all_bytes() >> 20:,} MiB of memory, {available.available_bytes() >> 20:,} of them free now"
+            why = f"The training program ended {MOST_DEATHS} times without a further step; if that was for lack of memory ({memory}), use a smaller model or shorter examples."
             return self._progress.fail(db, row, "training_died", f"{why} {self._runs.last_words(job.id)}".strip(), None)
 
-        if not self._change(job.id, JobStatus.RUNNING, restart):
+        if not self._change(job.id, JobStatus.RUNNING, ends):
             self._runs.start(job.id)
         return True
 

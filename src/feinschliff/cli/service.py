@@ -66,6 +66,7 @@ def serve(
     with opened(settings) as service:
         from feinschliff.api.server import is_loopback, listen, run_server
         from feinschliff.app.keys import first_key, has_keys
+        from feinschliff.app.presence import alone_in
         from feinschliff.compose_service import working
 
         if not is_loopback(host) and admin_key is None and not has_keys(service):
@@ -73,7 +74,7 @@ def serve(
                 f"There are no API keys yet: refusing to listen on {host}, beyond this machine.",
                 hint="Run `feinschliff keys create` first, or set FEINSCHLIFF_ADMIN_KEY.",
             )
-        with listen(host, port) as door:
+        with alone_in(settings.data_dir, "One server works in a data folder: stop that one, or name another with --data-dir."), listen(host, port) as door:
             made = first_key(service)
             if made is not None:
                 _say(f"admin key (shown only now): {made}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+TRAIN = "feinschliff.train"
 # Memory that a step frees is what the next step needs: keep it, in huge pages, instead of faulting it in anew (docs/log.md).
 ALLOCATOR = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=1099511627776"

@@ -1,5 +1,10 @@
 """Errors of the service. Each carries its HTTP status, a stable code, and the parameter at fault where there is one."""
+import errno
+
 from feinschliff.core.errors import FeinschliffError, ModelUnavailable
+
+NO_ROOM_EXIT = errno.ENOSPC  # of a program of ours that found the disk full
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class RequestError(FeinschliffError):
@@ -67,10 +72,29 @@ class CorruptBlob(FeinschliffError):
 
 
 class Unavailable(FeinschliffError):
-    """The service cannot answer now."""
+    """The service cannot do it now, and can later: nothing is wrong with what was asked."""
 
     status = 503
     code = "unavailable"
+
+
+class NoRoom(Unavailable):
+    """The disk is full."""
+
+    status = 507
+    code = "insufficient_storage"
+
+
+NO_ROOM_HINT = "Insufficient storage: delete files, models or jobs' data that are not needed, or ask the operator for a larger disk; then try again."
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether the disk, a quota or a limit on the size of files is behind this error."""
+    while error is not None:
+        if isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno in FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def no_model(error: ModelUnavailable) -> NotFound:

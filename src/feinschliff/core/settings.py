@@ -22,6 +22,8 @@ class Limits(Wire):
     waiting_jobs: int = Field(100, ge=1)  # of one project, not yet finished
     standard_idle_s: int = Field(15 * DAY_S, ge=1)  # a tuned model's deployment that nobody calls for so long is deleted
     developer_lives_s: int = Field(DAY_S, ge=1)  # a deployment of the developer tier is deleted after so long
+    database_wait_s: int = Field(30, ge=1)  # how long a request waits for a locked database; then 503
+    spare_bytes: int = Field(64 * MEBI, ge=0)  # of the disk: uploads never take the last ones, so that everything else goes on
     running_evals: int = Field(2, ge=1)  # runs of evaluations at the same time
     waiting_evals: int = Field(100, ge=1)  # runs of one project, not yet ended
     eval_items: int = Field(50_000, ge=1)  # of one run

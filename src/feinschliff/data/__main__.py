@@ -10,6 +10,7 @@ from pathlib import Path
 from feinschliff.core.chat import Example
 from feinschliff.core.errors import FeinschliffError
 from feinschliff.core.findings import FileCheck, Finding, FindingGroup
+from feinschliff.core.service_errors import NO_ROOM_EXIT, is_full
 from feinschliff.data.convert import write_jsonl
 from feinschliff.data.read import read
 from feinschliff.data.render import Renderer
@@ -28,6 +29,8 @@ def check_file(path: Path, model: Path | None, out: Path | None) -> FileCheck:
         if out is not None:
             write_jsonl(out, result.examples, with_meta=False, force=True)
     except FeinschliffError as error:
+        if is_full(error):  # which says nothing about the file
+            raise
         found = Finding(line=0, level="error", code=error.code, message=error.message, hint=error.hint)
         return FileCheck(n_examples=0, n_errors=1, n_warnings=0, groups=(_group(found.code, [found], 1),))
     characters = [_characters(e) for e in result.examples]
@@ -62,7 +65,12 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a model folder: its tokens are counted too")
     parser.add_argument("--out", type=Path, help="where to write the examples as chat JSONL")
     arguments = parser.parse_args()
-    sys.stdout.write(check_file(arguments.file, arguments.model, arguments.out).model_dump_json() + "\n")
+    try:
+        check = check_file(arguments.file, arguments.model, arguments.out)
+    except FeinschliffError as error:
+        sys.stderr.write(f"{error.message}\n")
+        sys.exit(NO_ROOM_EXIT)
+    sys.stdout.write(check.model_dump_json() + "\n")
 
 
 if __name__ == "__main__":

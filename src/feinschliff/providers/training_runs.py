@@ -1,4 +1,5 @@
 """Training programs that outlive a request, and a server: started, found again after a restart, stopped."""
+import signal
 import subprocess
 from pathlib import Path
 
@@ -11,7 +12,8 @@ STOP_S = 10.0
 
 
 class TrainingRuns:
-    """One program per run folder below `root`. `folder/program` names the one that a killed server left behind."""
+    """One program per run folder below `root`. `folder/program` names the one that a killed server left behind: its number and how
+    long after the machine's start it was born, which no change of the clock touches. It is empty while a program is being started."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -23,9 +25,10 @@ class TrainingRuns:
     def start(self, job_id: str) -> None:
         """Train, or go on from the last saved step."""
         folder = self.folder(job_id)
-        child = process.start("feinschliff.train", [str(folder)], folder / "log.txt")
+        write_text(folder / "program", "")  # first, so that a kill between here and there leaves no program that nobody looks for
+        child = process.start(process.TRAIN, [str(folder)], folder / "log.txt")
         self._children[job_id] = child
-        write_text(folder / "program", f"{child.pid} {psutil.Process(child.pid).create_time()}")
+        write_text(folder / "program", f"{child.pid} {_born_s(psutil.Process(child.pid))}")
 
     def alive(self, job_id: str) -> bool:
         child = self._children.get(job_id)
@@ -37,7 +40,11 @@ class TrainingRuns:
         return child is not None and child.poll() is not None
 
     def last_words(self, job_id: str) -> str:
-        return process.last_lines(self.folder(job_id) / "log.txt")
+        """How the program ended, and the end of its log."""
+        child = self._children.get(job_id)
+        code = None if child is None else child.poll()
+        how = "" if code is None else f"Signal {-code} ({signal.Signals(-code).name}) ended it." if code < 0 else f"It ended with code {code}."
+        return f"{how} {process.last_lines(self.folder(job_id) / 'log.txt')}".strip()
 
     def stop(self, job_id: str) -> None:
         """End it if it runs. What it saved stays."""
@@ -54,11 +61,24 @@ class TrainingRuns:
         return {*self._children, *(p.parent.name for p in self.root.glob("*/program"))}
 
     def _left_behind(self, job_id: str) -> psutil.Process | None:
-        """The program that another server started, if it still runs; a number used again is told by its time of birth."""
+        """The program that another server started, if it still runs; a number used again is told by its birth."""
         try:
-            pid, born = (self.folder(job_id) / "program").read_text(encoding="utf-8").split()
-            found = psutil.Process(int(pid))
-            same = abs(found.create_time() - float(born)) < 1 and found.status() != psutil.STATUS_ZOMBIE
-        except (OSError, ValueError, psutil.Error):
+            named = (self.folder(job_id) / "program").read_text(encoding="utf-8").split()
+            if not named:
+                return _training_in(self.folder(job_id))
+            found, born_s = psutil.Process(int(named[0])), float(named[1])
+            same = abs(_born_s(found) - born_s) < 1 and found.status() != psutil.STATUS_ZOMBIE
+        except (OSError, ValueError, IndexError, psutil.Error):
             return None
         return found if same else None
+
+
+def _born_s(found: psutil.Process) -> float:
+    """After the machine's start: both times of the difference move with the clock."""
+    return found.create_time() - psutil.boot_time()
+
+
+def _training_in(folder: Path) -> psutil.Process | None:
+    """By its command line, for lack of a number."""
+    wanted = ["-m", process.TRAIN, str(folder)]
+    return next((p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [])[-3:] == wanted), None)

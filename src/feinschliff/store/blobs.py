@@ -3,23 +3,24 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from feinschliff.core.service import Sha256
-from feinschliff.core.service_errors import CorruptBlob
+from feinschliff.core.service_errors import NO_ROOM_HINT, CorruptBlob, NoRoom, is_full
 from feinschliff.data.files import locked, sha256_of
 
 
 class Incoming:
     """Bytes on their way in: hashed and written piece by piece, so that memory does not grow with the file.
 
-    Use it with `with`; what was not kept by its end is removed.
+    Use it with `with`; what was not kept by its end is removed. Writing raises NoRoom, by when the disk still has `spare_bytes`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, spare_bytes: int = 0) -> None:
+        self._spare_bytes = spare_bytes
         handle, name = tempfile.mkstemp(dir=folder)
         self._file = os.fdopen(handle, "wb")
         self.path = Path(name)
@@ -32,11 +33,17 @@ class Incoming:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+        try:
+            with suppress(OSError):  # what is buffered may not fit any more, and is to go anyway
+                self._file.close()
+        finally:
+            self.path.unlink(missing_ok=True)
 
     def write(self, piece: bytes) -> None:
-        self._file.write(piece)
+        with _room_for(self.path):
+            if free_bytes(self.path) < self._spare_bytes + len(piece):
+                raise NoRoom("There is no room left on the disk for more files.", hint=NO_ROOM_HINT)
+            self._file.write(piece)
         self._sha256.update(piece)
         self._md5.update(piece)
         self.size += len(piece)
@@ -45,8 +52,9 @@ class Incoming:
 
     def finish(self) -> None:
         """Make sure that the bytes are on the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with _room_for(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     @property
     def sha256(self) -> Sha256:
@@ -60,13 +68,16 @@ class Incoming:
 class Blobs:
     """`root/ab/abcd…`. Rows refer to blobs; both change under `locked`, so a blob is never removed while a row is being added."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, spare_bytes: int = 0) -> None:
         self._root = root
+        self._spare_bytes = spare_bytes
         self._incoming = root / "incoming"
         self._incoming.mkdir(parents=True, exist_ok=True)
 
     def incoming(self) -> Incoming:
-        return Incoming(self._incoming)
+        """Raises NoRoom."""
+        with _room_for(self._incoming):
+            return Incoming(self._incoming, self._spare_bytes)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -107,3 +118,19 @@ class Blobs:
         """Remove what a killed server left half arrived. Only before the first request."""
         for path in self._incoming.iterdir():
             path.unlink(missing_ok=True)
+
+
+def free_bytes(path: Path) -> int:
+    """What everybody may still write on the disk of `path`."""
+    stat = os.statvfs(path)
+    return stat.f_bavail * stat.f_frsize
+
+
+@contextmanager
+def _room_for(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if is_full(error):
+            raise NoRoom(f"There is no room left on the disk of {path.parent.name}.", hint=NO_ROOM_HINT) from error
+        raise

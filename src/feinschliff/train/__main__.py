@@ -9,14 +9,21 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
+from feinschliff.catalog.available import all_bytes
 from feinschliff.core.errors import FeinschliffError
 from feinschliff.core.jobs import Failed, TrainSpec
+from feinschliff.core.service_errors import NoRoom, is_full
 from feinschliff.train.device import chosen
 from feinschliff.train.events import EventLog
 from feinschliff.train.loop import Bases, steps
 from feinschliff.train.parallel import joined, leads
+from feinschliff.train.telemetry import peak_bytes
 
 AGAIN = "Check free space and permissions, then run the same command again: it goes on from the last saved step."
+
+LESS = "Use a smaller batch_size, shorter examples, LoRA, or a smaller model; or run it where there is more memory."
+FULL = ("os error 28", "os error 122", "os error 27")  # safetensors' words for ENOSPC, EDQUOT, EFBIG
+NO_MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memory")
 
 
 def main(run_dirs: Sequence[Path]) -> int:
@@ -45,8 +52,7 @@ def _steps(run_dir: Path, bases: Bases) -> Generator[int, None, int]:
         return _failed(run_dir, _describe(error))
     except Exception as error:  # noqa: BLE001  the process boundary: torch and safetensors say "disk full" as RuntimeError and their own
         traceback.print_exc()
-        reason = (str(error).strip().splitlines() or [""])[0]
-        return _failed(run_dir, Failed(code="crashed", message=f"{type(error).__name__}: {reason}", hint=AGAIN))
+        return _failed(run_dir, _foreign(error))
     return 0
 
 
@@ -58,13 +64,34 @@ def _failed(run_dir: Path, event: Failed) -> int:
 
 
 def _describe(error: Exception) -> Failed:
+    if is_full(error):
+        return _no_room(error)
     if isinstance(error, FeinschliffError):
         return Failed(code=error.code, message=error.message, hint=error.hint)
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return Failed(code="out_of_memory", message=str(error), hint="Lower budget_tokens or use LoRA.")
+        return _out_of_memory(str(error))
     if isinstance(error, ValidationError):
         return Failed(code="bad_spec", message=str(error))
     return Failed(code="io_error", message=str(error), hint=AGAIN)
+
+
+def _foreign(error: Exception) -> Failed:
+    """Errors of torch and safetensors are told apart by what they say."""
+    reason = (str(error).strip().splitlines() or [""])[0]
+    if is_full(error) or any(said in str(error) for said in FULL):
+        return _no_room(error)
+    if any(said in str(error) for said in NO_MEMORY):
+        return _out_of_memory(reason)
+    return Failed(code="crashed", message=f"{type(error).__name__}: {reason}", hint=AGAIN)
+
+
+def _no_room(error: Exception) -> Failed:
+    return Failed(code=NoRoom.code, message=f"The disk is full: {error}.", hint=AGAIN)
+
+
+def _out_of_memory(reason: str) -> Failed:
+    numbers = f"{peak_bytes() >> 20:,} MiB were in use at most, {all_bytes() >> 20:,} MiB are allowed"
+    return Failed(code="out_of_memory", message=f"There is not enough memory ({numbers}): {reason}", hint=LESS)
 
 
 def _usage(names: Sequence[str]) -> str | None:

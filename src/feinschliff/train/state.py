@@ -62,7 +62,7 @@ class StateFolder:
             "rng": self._device.random_states(),
         }
         path = self._folder / f"step-{saved.step}.pt"
-        write_whole(path, lambda partial: torch.save(state, partial))
+        write_whole(path, lambda partial: _save(state, partial))
         for old in set(self._folder.glob("step-*.pt")) - {path}:
             old.unlink()
 
@@ -92,11 +92,26 @@ class StateFolder:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file or folder beside `path`, then move it into place."""
+    """Let `write` fill a temporary file or folder beside `path`, then move it into place. What failed leaves nothing behind."""
     partial = path.with_name(f".{path.name}.partial")
-    if partial.is_dir():
-        shutil.rmtree(partial)
-    write(partial)
+    _remove(partial)
+    try:
+        write(partial)
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(partial, path)
+    finally:
+        _remove(partial)
+
+
+def _save(state: Mapping[str, object], path: Path) -> None:
+    """Through a file of ours, as torch's own does not say why it could not be written."""
+    with path.open("wb") as file:
+        torch.save(state, file)
+
+
+def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
-    os.replace(partial, path)
+    else:
+        path.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from feinschliff.api.access import Reader, ServiceOf, Writer
 from feinschliff.api.multipart import Form, read_form, receiving
-from feinschliff.api.wire import After, ExpiresAfter, ListingWithEnds, Shown, cursor, with_ends
+from feinschliff.api.wire import After, ExpiresAfter, ListingWithEnds, Shown, Sparse, cursor, with_ends
 from feinschliff.app import files as use
 from feinschliff.core.service import Purpose
 from feinschliff.core.service_errors import RequestError
@@ -41,7 +41,7 @@ FORM = {
 }
 
 
-class FileOut(Shown):
+class FileOut(Sparse):
     id: str
     object: Literal["file"] = "file"
     bytes: int

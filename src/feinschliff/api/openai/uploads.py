@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from feinschliff.api.access import ServiceOf, Writer
 from feinschliff.api.multipart import read_form, receiving
 from feinschliff.api.openai.files import FileOut
-from feinschliff.api.wire import Body, ExpiresAfter, Shown
+from feinschliff.api.wire import Body, ExpiresAfter, Shown, Sparse
 from feinschliff.app import uploads as use
 from feinschliff.core.service import Purpose
 from feinschliff.store.tables import FileRow, PartRow, UploadRow
@@ -39,7 +39,7 @@ class CompleteIn(Body):
     md5: str | None = None
 
 
-class UploadOut(Shown):
+class UploadOut(Sparse):
     id: str
     object: Literal["upload"] = "upload"
     bytes: int
