@@ -6,6 +6,7 @@ from functools import partial
 from feinschliff.app.background import Background
 from feinschliff.app.deployments import remove_overdue
 from feinschliff.app.file_check import check_next
+from feinschliff.app.integrations import Forwarding
 from feinschliff.app.janitor import expire, tidy
 from feinschliff.app.service import Service
 from feinschliff.app.training import Training
@@ -15,6 +16,7 @@ from feinschliff.core.settings import Settings
 from feinschliff.providers.embedders import Embedders
 from feinschliff.providers.live import LiveModels
 from feinschliff.providers.offered import Offered
+from feinschliff.providers.trackers.opening import Trackers
 from feinschliff.providers.training_runs import TrainingRuns
 from feinschliff.store.blobs import Blobs
 from feinschliff.store.database import Database
@@ -41,6 +43,7 @@ def working(service: Service) -> Iterator[None]:
     """The background work, for as long as a server runs."""
     tidy(service)
     training = Training(service, TrainingRuns(service.runs))
+    forwarding = Forwarding(service, Trackers(service.settings.data_dir))
     background = Background(
         service,
         {
@@ -48,6 +51,7 @@ def working(service: Service) -> Iterator[None]:
             "janitor": partial(expire, service),
             "deployments": partial(remove_overdue, service),
             "jobs": training.step,
+            "integrations": forwarding.step,
             "usage": partial(write_counts, service),
         },
     )
@@ -57,4 +61,5 @@ def working(service: Service) -> Iterator[None]:
     finally:
         background.stop()
         training.stop()
+        forwarding.stop()
         write_counts(service)

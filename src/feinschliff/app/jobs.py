@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 from feinschliff.app import admission, files, lineage
+from feinschliff.app.integration_check import check_integrations
 from feinschliff.app.service import Service, new_id
 from feinschliff.core.finetune import NewJob
 from feinschliff.core.service import Caller, FileStatus, JobStatus
 from feinschliff.core.service_errors import Conflict, NotFound, RateLimited, RequestError
-from feinschliff.store import audit, jobs
+from feinschliff.store import audit, integrations, jobs
 from feinschliff.store.database import Session
 from feinschliff.store.paging import Cursor, Page
 from feinschliff.store.tables import CheckpointRow, EventRow, FileRow, JobRow, JobUsageRow, RepeatRow
@@ -24,6 +25,7 @@ def create_job(service: Service, caller: Caller, new: NewJob, idempotency_key: s
     Raises ModelUnavailable, NotFound for a file, RequestError for one that is no training file, Conflict, RateLimited; and
     NotOffered, DoesNotFit, OverBudget where the job could not be carried out.
     """
+    check_integrations(service, new.integrations)
     model = admission.chosen(service, lineage.on_base(service, caller.project, new))
     digest = hashlib.sha256(new.model_dump_json().encode()).hexdigest()
     with service.database.write() as db:
@@ -45,6 +47,7 @@ def create_job(service: Service, caller: Caller, new: NewJob, idempotency_key: s
         )  # fmt: skip
         db.add(row)
         db.flush()  # its events refer to it
+        integrations.add(db, row.id, len(new.integrations))
         tell(service, db, row, "created", f"Created fine-tuning job: {row.id}")
         warn(service, db, row, admitted.warnings)
         db.add(JobUsageRow(job_id=row.id, region=admitted.region, expected_tokens=admitted.tokens, expected_seconds=admitted.seconds))

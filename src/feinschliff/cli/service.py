@@ -52,6 +52,10 @@ def serve(
         list[str] | None,
         typer.Option("--import-from", help="HOST or HOST:PORT from which clients may have files fetched. May be repeated.", show_default=False),
     ] = None,
+    track_to: Annotated[
+        list[str] | None,
+        typer.Option("--track-to", help="URI of an MLflow server that jobs may name, beside MLFLOW_TRACKING_URI. May be repeated.", show_default=False),
+    ] = None,
     admin_key: Annotated[
         str | None,
         typer.Option(envvar="FEINSCHLIFF_ADMIN_KEY", help="Preset the admin key; better by environment.", show_default=False, show_envvar=False),
@@ -61,7 +65,7 @@ def serve(
     settings = Settings(
         data_dir=data_dir.resolve(), host=host, port=port, database_url=database, admin_key=admin_key,
         models=_folders(model or []), config=settings_folder(), catalogue=catalogue, organization=organization,
-        import_from=frozenset(import_from or ()), limits=limits_of(limit or []),
+        import_from=frozenset(import_from or ()), track_to=frozenset(track_to or ()), limits=limits_of(limit or []),
     )  # fmt: skip
     with opened(settings) as service:
         from feinschliff.api.server import is_loopback, listen, run_server

@@ -41,6 +41,7 @@ class Settings(Wire):
     catalogue: Path | None = None  # a further model list
     organization: str = Field("local", pattern=r"^[a-z0-9-]{1,32}$")
     import_from: frozenset[str] = frozenset()  # hosts from which clients may have files fetched
+    track_to: frozenset[str] = frozenset()  # MLflow servers that jobs may name, beside the environment's
     limits: Limits = Limits()
 
     @property

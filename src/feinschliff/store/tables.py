@@ -136,6 +136,14 @@ class JobUsageRow(Base):
     seconds: Mapped[float] = mapped_column(default=0.0)  # of training steps
 
 
+class IntegrationRow(Base):
+    """The `number`th integration of a job's request, for as long as its tracker has not been told everything."""
+
+    __tablename__ = "job_integrations"
+    job_id: Mapped[str] = mapped_column(String(80), ForeignKey("jobs.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+
+
 class EventRow(Listed):
     """`key` names what is told: the same thing told again, after a restart, is not a second event."""
 
