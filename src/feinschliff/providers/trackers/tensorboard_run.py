@@ -24,6 +24,8 @@ class TensorboardTracker:
 
         events = list(_events(self._folder))
         self._ended = any(tag == STATUS for _, tag in events)
+        while any(self._folder.glob(f"events.out.tfevents.{int(time.time()):010d}.*")):
+            time.sleep(0.05)  # files are read in the order of their names, which begin with the second
         self._writer = EventFileWriter(str(self._folder))
         if not any(tag == "config" for _, tag in events):
             table = "|setting|value|\n|---|---|\n" + "\n".join(f"|{name}|{value}|" for name, value in self._run.config.items())
