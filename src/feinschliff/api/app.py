@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from feinschliff import __version__
 from feinschliff.api import errors, operations
 from feinschliff.api.azure.routes import AZURE
-from feinschliff.api.extension import catalog, deployments, job_cost, tokens
+from feinschliff.api.extension import audit, catalog, deployments, job_cost, job_queue, tokens
 from feinschliff.api.openai import (
     chat,
     completions,
@@ -33,7 +33,8 @@ from feinschliff.app.service import Service
 
 OPENAI = (
     files.router, uploads.router, fine_tuning.router, permissions.router, models.router, chat.router, completions.router,
-    embeddings.router, responses.router, evals.router, eval_runs.router, graders.router, deployments.router, catalog.router, job_cost.router, tokens.router,
+    embeddings.router, responses.router, evals.router, eval_runs.router, graders.router, deployments.router, catalog.router, job_cost.router, job_queue.router,
+    tokens.router, audit.router,
 )
 PREFIXES = ("/v1", "/openai/v1")  # OpenAI's, and Azure's undated one
 
