@@ -12,10 +12,12 @@ from feinschliff.app.service import Service
 from feinschliff.app.training import Training
 from feinschliff.app.usage import write_counts
 from feinschliff.catalog.market import load_market
+from feinschliff.core.ports import NoTraces
 from feinschliff.core.settings import Settings
 from feinschliff.providers.embedders import Embedders
 from feinschliff.providers.live import LiveModels
 from feinschliff.providers.offered import Offered
+from feinschliff.providers.traces import OtlpTraces, make_traces
 from feinschliff.providers.trackers.opening import Trackers
 from feinschliff.providers.training_runs import TrainingRuns
 from feinschliff.store.blobs import Blobs
@@ -24,8 +26,11 @@ from feinschliff.store.migrate import migrate
 
 
 @contextmanager
-def open_service(settings: Settings) -> Iterator[Service]:
-    """The service without its background work: what commands such as `keys create` need. Tables are brought up to date."""
+def open_service(settings: Settings, *, traced: bool = False) -> Iterator[Service]:
+    """The service without its background work: what commands such as `keys create` need. Tables are brought up to date.
+
+    `traced`: where the environment asks for it. Raises MissingExtra.
+    """
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = Database(settings.url)
     try:
@@ -33,7 +38,7 @@ def open_service(settings: Settings) -> Iterator[Service]:
         market = load_market(settings.config, settings.catalogue)
         offered = Offered(settings.models, market.models)
         blobs, logs = Blobs(settings.data_dir / "blobs"), settings.data_dir / "logs"
-        yield Service(settings, database, blobs, offered, LiveModels(logs), Embedders(logs), market)
+        yield Service(settings, database, blobs, offered, LiveModels(logs), Embedders(logs), market, make_traces() if traced else NoTraces())
     finally:
         database.close()
 
@@ -63,3 +68,5 @@ def working(service: Service) -> Iterator[None]:
         training.stop()
         forwarding.stop()
         write_counts(service)
+        if isinstance(service.traces, OtlpTraces):
+            service.traces.close()

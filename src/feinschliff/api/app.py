@@ -11,6 +11,7 @@ from feinschliff import __version__
 from feinschliff.api import errors, operations
 from feinschliff.api.azure.routes import AZURE
 from feinschliff.api.extension import audit, catalog, deployments, job_cost, job_queue, tokens
+from feinschliff.api.gauges import ServiceGauges
 from feinschliff.api.openai import (
     chat,
     completions,
@@ -27,6 +28,7 @@ from feinschliff.api.openai import (
 )
 from feinschliff.api.rates import Rates
 from feinschliff.api.requests import RequestMetrics, Requests
+from feinschliff.api.tracing import describer, instrument
 from feinschliff.app.answering import rest_now_and_then
 from feinschliff.app.eval_work import carry_out_runs
 from feinschliff.app.service import Service
@@ -69,5 +71,10 @@ def create_app(service: Service) -> FastAPI:
             app.include_router(router, prefix=prefix)
     for router in AZURE:
         app.include_router(router)
-    app.add_middleware(Requests, metrics=RequestMetrics(app.state.registry), json_bytes=service.settings.limits.json_bytes)
+    app.state.registry.register(ServiceGauges(service))
+    app.add_middleware(
+        Requests, metrics=RequestMetrics(app.state.registry), json_bytes=service.settings.limits.json_bytes,
+        traced=describer(service.traces),
+    )  # fmt: skip
+    instrument(app, service.traces)
     return app

@@ -145,3 +145,29 @@ class Tracker(Protocol):
     def close(self) -> None:
         """Leave off, at the server's end; the run goes on with the next `begin`."""
         ...
+
+
+class Traces(Protocol):
+    """Where spans of distributed traces go. A place in a trace is a W3C `traceparent`."""
+
+    def here(self) -> str | None:
+        """Of the request that is being answered."""
+        ...
+
+    def tell(
+        self, name: str, began_s: float, ended_s: float, attributes: Mapping[str, str | int | float], parent: str | None = None, /
+    ) -> str | None:
+        """A span that is over, below `parent` or else below the present request; its own place. Times in Unix seconds."""
+        ...
+
+
+class NoTraces:
+    """Nobody asked for traces."""
+
+    def here(self) -> str | None:
+        return None
+
+    def tell(
+        self, name: str, began_s: float, ended_s: float, attributes: Mapping[str, str | int | float], parent: str | None = None, /
+    ) -> str | None:
+        return None

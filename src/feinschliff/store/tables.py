@@ -121,6 +121,7 @@ class JobRow(Listed):
     queued_at: Mapped[Maybe]
     started_at: Mapped[Maybe]
     finished_at: Mapped[Maybe]
+    traceparent: Mapped[str | None] = mapped_column(String(64))  # of the request that made it
     deleted_at: Mapped[Maybe]  # Azure's clients delete jobs; models and events still refer to the row
 
 

@@ -1,4 +1,4 @@
-"""Integrations of jobs."""
+"""Integrations of jobs, and their places in traces."""
 import sqlalchemy as sa
 from alembic import op
 
@@ -13,3 +13,5 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['job_id'], ['jobs.id'], name=op.f('fk_job_integrations_job_id_jobs')),
     sa.PrimaryKeyConstraint('job_id', 'number', name=op.f('pk_job_integrations'))
     )
+    with op.batch_alter_table('jobs', schema=None) as batch_op:
+        batch_op.add_column(sa.Column('traceparent', sa.String(length=64), nullable=True))
