@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from feinschliff import __version__
-from feinschliff.api import errors, operations
+from feinschliff.api import docs, errors, operations
 from feinschliff.api.azure.routes import AZURE
 from feinschliff.api.extension import audit, catalog, deployments, job_cost, job_queue, tokens
 from feinschliff.api.gauges import ServiceGauges
@@ -71,6 +71,7 @@ def create_app(service: Service) -> FastAPI:
             app.include_router(router, prefix=prefix)
     for router in AZURE:
         app.include_router(router)
+    docs.install(app)
     app.state.registry.register(ServiceGauges(service))
     app.add_middleware(
         Requests, metrics=RequestMetrics(app.state.registry), json_bytes=service.settings.limits.json_bytes,

@@ -19,15 +19,15 @@ def instrument(app: FastAPI, traces: Traces) -> None:
 
 
 def describer(traces: Traces) -> Callable[[Mapping[str, object]], None]:
-    """What adds the log's fields to the present request's span."""
+    """What adds a request's state to its span."""
     if not isinstance(traces, OtlpTraces):
-        return lambda fields: None
+        return lambda state: None
     from opentelemetry.trace import get_current_span
 
-    def describe(fields: Mapping[str, object]) -> None:
+    def describe(state: Mapping[str, object]) -> None:
         span = get_current_span()
         for field, name in SHOWN.items():
-            if (value := fields[field]) is not None:
+            if (value := state.get(field)) is not None:
                 span.set_attribute(name, str(value))
 
     return describe
