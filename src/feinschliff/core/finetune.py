@@ -52,7 +52,7 @@ class TensorboardRun(Wire):
 
     @model_validator(mode="after")
     def _stays_below(self) -> Self:
-        if not re.fullmatch(r"(?:[\w-][\w.-]*/?)*", self.log_dir, re.ASCII):
+        if not re.fullmatch(r"(?:[\w-][\w.-]*(?:/[\w-][\w.-]*)*/?)?", self.log_dir, re.ASCII):
             raise ValueError("log_dir is a relative path of letters, digits, '.', '_' and '-'; no part begins with '.'")
         return self
 
