@@ -23,7 +23,7 @@ class Needs:
     def __call__(self, request: Request) -> Caller:
         request_id = str(request.state.request_id)
         caller = caller_of(service_of(request), _key_in(request), request_id)
-        request.state.key_id = caller.key
+        request.state.key_id, request.state.project = caller.key, caller.project
         cast(Rates, request.app.state.rates).take(caller.key)
         if not caller.scope.includes(self._scope):
             raise Forbidden(

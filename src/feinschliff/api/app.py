@@ -8,9 +8,10 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from feinschliff import __version__
-from feinschliff.api import errors, operations
+from feinschliff.api import docs, errors, operations
 from feinschliff.api.azure.routes import AZURE
-from feinschliff.api.extension import catalog, deployments, job_cost, tokens
+from feinschliff.api.extension import audit, catalog, deployments, job_cost, job_queue, tokens
+from feinschliff.api.gauges import ServiceGauges
 from feinschliff.api.openai import (
     chat,
     completions,
@@ -27,13 +28,15 @@ from feinschliff.api.openai import (
 )
 from feinschliff.api.rates import Rates
 from feinschliff.api.requests import RequestMetrics, Requests
+from feinschliff.api.tracing import describer, instrument
 from feinschliff.app.answering import rest_now_and_then
 from feinschliff.app.eval_work import carry_out_runs
 from feinschliff.app.service import Service
 
 OPENAI = (
     files.router, uploads.router, fine_tuning.router, permissions.router, models.router, chat.router, completions.router,
-    embeddings.router, responses.router, evals.router, eval_runs.router, graders.router, deployments.router, catalog.router, job_cost.router, tokens.router,
+    embeddings.router, responses.router, evals.router, eval_runs.router, graders.router, deployments.router, catalog.router, job_cost.router, job_queue.router,
+    tokens.router, audit.router,
 )
 PREFIXES = ("/v1", "/openai/v1")  # OpenAI's, and Azure's undated one
 
@@ -68,5 +71,11 @@ def create_app(service: Service) -> FastAPI:
             app.include_router(router, prefix=prefix)
     for router in AZURE:
         app.include_router(router)
-    app.add_middleware(Requests, metrics=RequestMetrics(app.state.registry), json_bytes=service.settings.limits.json_bytes)
+    docs.install(app)
+    app.state.registry.register(ServiceGauges(service))
+    app.add_middleware(
+        Requests, metrics=RequestMetrics(app.state.registry), json_bytes=service.settings.limits.json_bytes,
+        traced=describer(service.traces),
+    )  # fmt: skip
+    instrument(app, service.traces)
     return app

@@ -9,9 +9,10 @@ from collections.abc import Callable
 import uvicorn
 
 from feinschliff.api.app import create_app
-from feinschliff.api.requests import JsonLines
+from feinschliff.api.requests import JsonLines, PlainLines
 from feinschliff.app.service import Service
 from feinschliff.core.errors import FeinschliffError
+from feinschliff.core.settings import LogFormat
 
 GRACE_S = 20  # for requests that are under way when the server is told to stop
 BACKLOG = 2048
@@ -38,7 +39,7 @@ def is_loopback(host: str) -> bool:
 
 def run_server(service: Service, door: socket.socket, on_ready: Callable[[str], None]) -> None:
     """Blocks. SIGTERM and Ctrl-C end it gracefully: no new requests, those under way are answered."""
-    _log_to_stderr()
+    _log_to_stderr(service.settings.log_format)
     config = uvicorn.Config(
         create_app(service), log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S, server_header=False
     )
@@ -52,8 +53,8 @@ def run_server(service: Service, door: socket.socket, on_ready: Callable[[str], 
     server.run(sockets=[door])
 
 
-def _log_to_stderr() -> None:
+def _log_to_stderr(form: LogFormat) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonLines() if form == "json" else PlainLines())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -151,5 +151,5 @@ def _metrics(event: Step) -> dict[str, object]:
     return {
         "step": event.step, "total_steps": event.total_steps, "train_loss": event.train_loss,
         "train_mean_token_accuracy": event.train_token_accuracy, "trained_tokens": event.trained_tokens,
-        "learning_rate": event.learning_rate,
+        "learning_rate": event.learning_rate, "grad_norm": event.grad_norm,
     }  # fmt: skip

@@ -1,20 +1,23 @@
 """Fine-tuning jobs: created, listed, told about, paused, resumed, cancelled. `app.training` carries them out."""
 import hashlib
 import json
+import logging
 import secrets
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 from feinschliff.app import admission, files, lineage
+from feinschliff.app.integration_check import check_integrations
 from feinschliff.app.service import Service, new_id
 from feinschliff.core.finetune import NewJob
 from feinschliff.core.service import Caller, FileStatus, JobStatus
 from feinschliff.core.service_errors import Conflict, NotFound, RateLimited, RequestError
-from feinschliff.store import audit, jobs
+from feinschliff.store import audit, integrations, jobs
 from feinschliff.store.database import Session
 from feinschliff.store.paging import Cursor, Page
 from feinschliff.store.tables import CheckpointRow, EventRow, FileRow, JobRow, JobUsageRow, RepeatRow
 
+log = logging.getLogger("feinschliff.jobs")
 BUSY_RETRY_S = 60
 
 
@@ -24,6 +27,7 @@ def create_job(service: Service, caller: Caller, new: NewJob, idempotency_key: s
     Raises ModelUnavailable, NotFound for a file, RequestError for one that is no training file, Conflict, RateLimited; and
     NotOffered, DoesNotFit, OverBudget where the job could not be carried out.
     """
+    check_integrations(service, new.integrations)
     model = admission.chosen(service, lineage.on_base(service, caller.project, new))
     digest = hashlib.sha256(new.model_dump_json().encode()).hexdigest()
     with service.database.write() as db:
@@ -42,9 +46,11 @@ def create_job(service: Service, caller: Caller, new: NewJob, idempotency_key: s
             training_file=new.training_file, validation_file=new.validation_file,
             seed=secrets.randbelow(2**31) if new.seed is None else new.seed, suffix=new.suffix, request=new.model_dump(mode="json"),
             meta=new.metadata, hyperparameters=new.hyperparameters.model_dump(), result_files=[], created_at=now,
+            traceparent=service.traces.here(),
         )  # fmt: skip
         db.add(row)
         db.flush()  # its events refer to it
+        integrations.add(db, row.id, len(new.integrations))
         tell(service, db, row, "created", f"Created fine-tuning job: {row.id}")
         warn(service, db, row, admitted.warnings)
         db.add(JobUsageRow(job_id=row.id, region=admitted.region, expected_tokens=admitted.tokens, expected_seconds=admitted.seconds))
@@ -120,6 +126,8 @@ def tell(
     level: str = "info", data: Mapping[str, object] | None = None,
 ) -> None:
     """Add an event; with `data` it is one of metrics. `key` names what is told, once per job."""
+    if data is None:  # messages stay out of the log: findings in files quote what is in them
+        log.info("job", extra={"fields": {"job": row.id, "project": row.project_id, "change": key, "status": str(row.status)}})
     db.add(
         EventRow(
             id=new_id("ftevent-"), job_id=row.id, key=key, created_at=service.clock(), level=level, message=message,
@@ -141,6 +149,19 @@ def end(service: Service, db: Session, row: JobRow, status: JobStatus, message: 
     """The job's last state and event."""
     row.status, row.finished_at, row.estimated_finish = status, service.clock(), None
     tell(service, db, row, "ended", message, level=level)
+    _trace(service, row)
+
+
+def _trace(service: Service, row: JobRow) -> None:
+    """Its life as spans of the request that made it: checked, waited, trained. Pauses are within."""
+    if row.traceparent is None or row.finished_at is None:
+        return
+    said = {"feinschliff.job": row.id, "feinschliff.project": row.project_id, "feinschliff.model": row.model, "feinschliff.status": str(row.status)}
+    job = service.traces.tell("job", row.created_at, row.finished_at, said, row.traceparent)
+    times = (row.created_at, row.queued_at, row.started_at, row.finished_at)
+    for name, began, ended in zip(("check files", "wait", "train"), times, times[1:], strict=False):
+        if began is not None:
+            service.traces.tell(name, began, ended or row.finished_at, {"feinschliff.job": row.id}, job)
 
 
 def trained_tokens(db: Session, row: JobRow) -> int:

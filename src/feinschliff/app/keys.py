@@ -96,11 +96,14 @@ def _take_over(service: Service, preset: str) -> None:
             if row.digest == digest_of(preset):
                 return
             row.revoked_at = service.clock()
+            audit.record(db, OPERATOR, "key.revoke", row.id, service.clock())
         known = keys.key_of_digest(db, digest_of(preset), revoked=True)
         if known is None:
-            _add(service, db, project, PRESET, Scope.ADMIN, preset)
+            made = _add(service, db, project, PRESET, Scope.ADMIN, preset)
+            audit.record(db, OPERATOR, "key.create", made.id, service.clock())
         else:
             known.revoked_at, known.scope = None, Scope.ADMIN
+            audit.record(db, OPERATOR, "key.preset", known.id, service.clock())
 
 
 def _project(service: Service, db: Session, name: str) -> ProjectRow:

@@ -10,6 +10,7 @@ from threading import Condition
 
 from feinschliff.app.usage import Counts
 from feinschliff.catalog.market import Market, load_market
+from feinschliff.core.ports import NoTraces, Traces
 from feinschliff.core.settings import Settings
 from feinschliff.providers.embedders import Embedders
 from feinschliff.providers.live import LiveModels
@@ -60,6 +61,7 @@ class Service:
     live: LiveModels
     embedders: Embedders
     market: Market = field(default_factory=load_market)
+    traces: Traces = field(default_factory=NoTraces)
     counts: Counts = field(default_factory=Counts)
     clock: Callable[[], int] = now
     work: Bell = field(default_factory=Bell)

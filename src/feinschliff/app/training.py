@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from feinschliff.app import admission, files, jobs
 from feinschliff.app.file_check import describe, run_check
 from feinschliff.app.job_progress import Progress, owner
+from feinschliff.app.job_queue import concurrency
 from feinschliff.app.lineage import START, bring_start
 from feinschliff.app.service import Service
 from feinschliff.catalog import available
 from feinschliff.catalog.fit import duration
-from feinschliff.catalog.models import HERE
 from feinschliff.catalog.workload import Counted
 from feinschliff.core.errors import (
     DoesNotFit,
@@ -58,7 +58,7 @@ class Training:
         changed = self._stop_what_should_not_run()
         with self._service.database.read() as db:
             waiting = rows.jobs_in(db, (JobStatus.VALIDATING, JobStatus.QUEUED, JobStatus.RUNNING))
-        most = max(self._service.settings.limits.running_jobs, self._service.market.regions.regions[HERE].concurrency)
+        most = concurrency(self._service)
         n_running = sum(job.status == JobStatus.RUNNING for job in waiting)
         for job in waiting:
             try:

@@ -1,4 +1,5 @@
 """What models have answered, added up by project, model and day. Counts are written every few seconds, not with every answer."""
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -66,9 +67,12 @@ def count(service: "Service", asked: Asked, answered: Answered) -> None:
 
 async def counted(service: "Service", asked: Asked, answers: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
     """The same events; the answer is counted once it is complete. One that a client breaks off is not."""
+    began_s = time.time()
     async with aclosing(answers):
         async for event in answers:
             if isinstance(event, Completed):
+                said = {"feinschliff.model": asked.model, "feinschliff.tokens.prompt": event.prompt_tokens, "feinschliff.tokens.completion": event.completion_tokens}
+                service.traces.tell("engine answers", began_s, time.time(), said)
                 tokens = Answered(1, event.prompt_tokens, event.cached_tokens, event.completion_tokens)
                 count(service, asked, tokens)
             yield event

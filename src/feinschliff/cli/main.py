@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from feinschliff import __version__
-from feinschliff.cli import backup, catalog, cost, data, jobs, service, study
+from feinschliff.cli import audit, backup, catalog, cost, data, jobs, service, study
 from feinschliff.core.errors import FeinschliffError
 
 INTERRUPTED = 130  # what Typer makes of Ctrl-C
@@ -25,6 +25,7 @@ app.add_typer(jobs.app, name="jobs")
 app.command(name="cost")(cost.cost)
 app.command()(service.serve)
 app.add_typer(service.keys, name="keys")
+app.command()(audit.audit)
 app.command()(backup.backup)
 app.command()(backup.restore)
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from feinschliff.compose import settings_folder
 from feinschliff.core.errors import FeinschliffError, MissingExtra
 from feinschliff.core.service import Scope
-from feinschliff.core.settings import Limits, Settings
+from feinschliff.core.settings import Limits, LogFormat, Settings
 
 if TYPE_CHECKING:  # at run time only inside the commands: the base install has no web framework
     from feinschliff.app.service import Service
@@ -52,6 +52,11 @@ def serve(
         list[str] | None,
         typer.Option("--import-from", help="HOST or HOST:PORT from which clients may have files fetched. May be repeated.", show_default=False),
     ] = None,
+    track_to: Annotated[
+        list[str] | None,
+        typer.Option("--track-to", help="URI of an MLflow server that jobs may name, beside MLFLOW_TRACKING_URI. May be repeated.", show_default=False),
+    ] = None,
+    log_format: Annotated[LogFormat, typer.Option(help="Of the log on standard error: a JSON object a line, or text for people.")] = "json",
     admin_key: Annotated[
         str | None,
         typer.Option(envvar="FEINSCHLIFF_ADMIN_KEY", help="Preset the admin key; better by environment.", show_default=False, show_envvar=False),
@@ -61,9 +66,10 @@ def serve(
     settings = Settings(
         data_dir=data_dir.resolve(), host=host, port=port, database_url=database, admin_key=admin_key,
         models=_folders(model or []), config=settings_folder(), catalogue=catalogue, organization=organization,
-        import_from=frozenset(import_from or ()), limits=limits_of(limit or []),
+        import_from=frozenset(import_from or ()), track_to=frozenset(track_to or ()), log_format=log_format,
+        limits=limits_of(limit or []),
     )  # fmt: skip
-    with opened(settings) as service:
+    with opened(settings, traced=True) as service:
         from feinschliff.api.server import is_loopback, listen, run_server
         from feinschliff.app.keys import first_key, has_keys
         from feinschliff.app.presence import alone_in
@@ -125,12 +131,12 @@ def revoke(
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator["Service"]:
+def opened(settings: Settings, *, traced: bool = False) -> Iterator["Service"]:
     try:
         from feinschliff.compose_service import open_service
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "fastapi", extra="service", feature="The service") from None
-    with open_service(settings) as service:
+    with open_service(settings, traced=traced) as service:
         yield service
 
 

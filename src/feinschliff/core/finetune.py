@@ -1,7 +1,8 @@
 """A fine-tuning job as a client asks for it, in the words of the fine-tuning API."""
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from feinschliff.core.chat import Wire
 from feinschliff.core.jobs import Auto
@@ -9,6 +10,59 @@ from feinschliff.core.jobs import Auto
 # PostgreSQL would keep a NUL within JSON, but every later search of that JSON would fail.
 _Key = Annotated[str, Field(max_length=64, pattern=r"^[^\x00]*$")]
 _Value = Annotated[str, Field(max_length=512, pattern=r"^[^\x00]*$")]
+
+
+_Text = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
+_Tag = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]
+MOST_INTEGRATIONS = 5  # of a job, as the hosted service has it
+
+
+class WandbRun(Wire):
+    """Weights & Biases: OpenAI's fields. Without a name the run has the job's id."""
+
+    project: _Text
+    name: _Text | None = None
+    entity: _Text | None = None
+    tags: tuple[_Tag, ...] | None = Field(None, max_length=32)
+
+
+class WandbIntegration(Wire):
+    type: Literal["wandb"]
+    wandb: WandbRun
+
+
+class MlflowRun(Wire):
+    """MLflow. `tracking_uri` None: the server's own (MLFLOW_TRACKING_URI), else a SQLite file in the data folder."""
+
+    experiment: _Text = "feinschliff"
+    run_name: _Text | None = None
+    tags: dict[_Key, _Value] = Field(default_factory=dict, max_length=16)
+    tracking_uri: str | None = Field(None, max_length=512, pattern=r"^https?://[^\s@\x00]+$")  # no user or password: they would be stored
+
+
+class MlflowIntegration(Wire):
+    type: Literal["mlflow"]
+    mlflow: MlflowRun = MlflowRun()
+
+
+class TensorboardRun(Wire):
+    """TensorBoard: event files below the data folder. `log_dir` is relative to the project's own folder there."""
+
+    log_dir: str = Field("", max_length=200)
+
+    @model_validator(mode="after")
+    def _stays_below(self) -> Self:
+        if not re.fullmatch(r"(?:[\w-][\w.-]*(?:/[\w-][\w.-]*)*/?)?", self.log_dir, re.ASCII):
+            raise ValueError("log_dir is a relative path of letters, digits, '.', '_' and '-'; no part begins with '.'")
+        return self
+
+
+class TensorboardIntegration(Wire):
+    type: Literal["tensorboard"]
+    tensorboard: TensorboardRun = TensorboardRun()
+
+
+Integration = Annotated[WandbIntegration | MlflowIntegration | TensorboardIntegration, Field(discriminator="type")]
 
 
 class TuningHyperparameters(Wire):
@@ -36,3 +90,4 @@ class NewJob(Wire):
     hyperparameters: TuningHyperparameters = TuningHyperparameters()
     method: Literal["supervised"] = "supervised"
     region: str | None = None
+    integrations: tuple[Integration, ...] = Field((), max_length=MOST_INTEGRATIONS)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from feinschliff.core.chat import Conversation, Example
 from feinschliff.core.jobs import JobId, TrainEvent, TrainSpec
+from feinschliff.core.service import JobStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +95,79 @@ class Trainer(Protocol):
     def run(self, specs: Mapping[JobId, TrainSpec], /) -> AsyncIterator[tuple[JobId, TrainEvent]]:
         """Every job's events from its beginning, each with whose it is; those of one job are in order."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedRun:
+    """A job as an experiment tracker is told of it. `job` is its id, by which the tracker's run is found again."""
+
+    job: str
+    project: str
+    config: Mapping[str, str | int | float]  # model, files, seed, hyperparameters
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedStep:
+    """What was measured in a training step, 1-based; `at` in Unix seconds."""
+
+    step: int
+    at: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended: succeeded, failed or cancelled, and its model where there is one."""
+
+    status: JobStatus
+    model: str | None
+
+
+class Tracker(Protocol):
+    """One job's run at an experiment tracker. May raise anything: it is other people's software and network.
+
+    Whoever feeds it may be killed at any moment. So the run itself says what has arrived: `begin` makes it, or finds the job's
+    run again, and returns the last step that it holds.
+    """
+
+    def begin(self) -> int:
+        """0 where the run holds no step yet."""
+        ...
+
+    def log(self, steps: Sequence[TrackedStep], /) -> None:
+        """Steps after those that the run holds, in order."""
+        ...
+
+    def end(self, outcome: Outcome, /) -> None:
+        """No step follows. Telling it twice is telling it once."""
+        ...
+
+    def close(self) -> None:
+        """Leave off, at the server's end; the run goes on with the next `begin`."""
+        ...
+
+
+class Traces(Protocol):
+    """Where spans of distributed traces go. A place in a trace is a W3C `traceparent`."""
+
+    def here(self) -> str | None:
+        """Of the request that is being answered."""
+        ...
+
+    def tell(
+        self, name: str, began_s: float, ended_s: float, attributes: Mapping[str, str | int | float], parent: str | None = None, /
+    ) -> str | None:
+        """A span that is over, below `parent` or else below the present request; its own place. Times in Unix seconds."""
+        ...
+
+
+class NoTraces:
+    """Nobody asked for traces."""
+
+    def here(self) -> str | None:
+        return None
+
+    def tell(
+        self, name: str, began_s: float, ended_s: float, attributes: Mapping[str, str | int | float], parent: str | None = None, /
+    ) -> str | None:
+        return None

@@ -1,5 +1,6 @@
 """What a server is started with."""
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -7,6 +8,7 @@ from feinschliff.core.chat import Wire
 
 MEBI = 1 << 20
 DAY_S = 24 * 3600
+LogFormat = Literal["json", "text"]
 
 
 class Limits(Wire):
@@ -43,6 +45,8 @@ class Settings(Wire):
     catalogue: Path | None = None  # a further model list
     organization: str = Field("local", pattern=r"^[a-z0-9-]{1,32}$")
     import_from: frozenset[str] = frozenset()  # hosts from which clients may have files fetched
+    track_to: frozenset[str] = frozenset()  # MLflow servers that jobs may name, beside the environment's
+    log_format: LogFormat = "json"
     limits: Limits = Limits()
 
     @property

@@ -50,6 +50,11 @@ class LiveModels:
         """The base models whose engines run."""
         return [base for base, engine in self._engines.items() if engine.running]
 
+    @property
+    def load(self) -> dict[str, tuple[int, int]]:
+        """Of every engine that runs, by the name of its folder: requests under way, and sequences computed together."""
+        return {base.name: (e.users, self._bounds.each.slots) for base, e in list(self._engines.items()) if e.running}
+
     async def answers(self, base: Path, request: Submit) -> AsyncGenerator[Answer, None]:
         """Ask a base model's engine, which is started where it does not run. The request's `adapter` is attached there.
 

@@ -1,7 +1,7 @@
 """Files and uploads."""
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, delete, not_, or_, select, union
+from sqlalchemy import ColumnElement, delete, func, not_, or_, select, union
 from sqlalchemy.orm import Session
 
 from feinschliff.core.service import FileStatus, JobStatus, ProjectId, UploadStatus
@@ -61,3 +61,8 @@ def used_blobs(session: Session, among: Sequence[str] | None = None) -> set[str]
     query = union(select(FileRow.sha256), select(PartRow.sha256)).subquery()
     wanted = select(query.c.sha256)
     return set(session.scalars(wanted if among is None else wanted.where(query.c.sha256.in_(among))))
+
+
+def stored_bytes(session: Session) -> int:
+    """Of all files; the same bytes twice are stored once and counted twice."""
+    return int(session.scalar(select(func.coalesce(func.sum(FileRow.bytes), 0))) or 0)

@@ -2,7 +2,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from feinschliff.core.service import JobStatus, ProjectId
@@ -41,3 +41,11 @@ def taken_since(session: Session, created_at: int, *, beside: JobRow | None = No
         yield Taken(
             JobStatus(status), ProjectId(project), row.region, row.expected_tokens, row.expected_seconds, row.tokens, row.seconds
         )  # fmt: skip
+
+
+def open_jobs(session: Session, default: str) -> dict[tuple[str, JobStatus], int]:
+    """How many there are, by region and state; `default` is the region of jobs of earlier versions."""
+    region = func.coalesce(JobUsageRow.region, default)
+    query = select(region, JobRow.status, func.count()).outerjoin(JobUsageRow, JobUsageRow.job_id == JobRow.id)
+    open_ones = JobRow.status.not_in([s for s in JobStatus if s.ended])
+    return {(str(r), JobStatus(status)): n for r, status, n in session.execute(query.where(open_ones).group_by(region, JobRow.status))}

@@ -1,5 +1,5 @@
 """What models have answered, by day."""
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Protocol
 
 from sqlalchemy import func, select
@@ -43,3 +43,11 @@ def sums(session: Session, project: ProjectId, models: Collection[str]) -> tuple
         query.where(ModelUsageRow.project_id == project, ModelUsageRow.model.in_(models))
     ).one()
     return int(requests), int(prompt), int(cached), int(completion)
+
+
+def by_model(session: Session) -> Iterator[tuple[str, int, int, int]]:
+    """Prompt tokens, those of them that were known already, and completion tokens, of all projects and days."""
+    columns = (ModelUsageRow.prompt_tokens, ModelUsageRow.cached_tokens, ModelUsageRow.completion_tokens)
+    query = select(ModelUsageRow.model, *(func.sum(c) for c in columns)).group_by(ModelUsageRow.model)
+    for model, prompt, cached, completion in session.execute(query):
+        yield model, int(prompt), int(cached), int(completion)

@@ -121,6 +121,7 @@ class JobRow(Listed):
     queued_at: Mapped[Maybe]
     started_at: Mapped[Maybe]
     finished_at: Mapped[Maybe]
+    traceparent: Mapped[str | None] = mapped_column(String(64))  # of the request that made it
     deleted_at: Mapped[Maybe]  # Azure's clients delete jobs; models and events still refer to the row
 
 
@@ -134,6 +135,14 @@ class JobUsageRow(Base):
     expected_seconds: Mapped[float]
     tokens: Mapped[Big] = mapped_column(default=0)
     seconds: Mapped[float] = mapped_column(default=0.0)  # of training steps
+
+
+class IntegrationRow(Base):
+    """The `number`th integration of a job's request, for as long as its tracker has not been told everything."""
+
+    __tablename__ = "job_integrations"
+    job_id: Mapped[str] = mapped_column(String(80), ForeignKey("jobs.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
 
 
 class EventRow(Listed):

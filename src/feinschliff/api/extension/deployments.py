@@ -15,8 +15,8 @@ SKU = {Tier.STANDARD: "Standard", Tier.DEVELOPER: "DeveloperTier"}
 
 
 class DeploymentIn(Body):
-    name: str
-    model: str = Field(max_length=400)
+    name: str = Field(examples=["assistant"])
+    model: str = Field(max_length=400, examples=["ft:smollm2-135m-instruct:local:first:Ab12Cd34"])
     tier: Tier = Tier.STANDARD
 
 

@@ -19,8 +19,8 @@ router = APIRouter(tags=["tokens"])
 class TokenizeIn(Body):
     """A text or a chat. `add_special_tokens` is for texts, true unless said otherwise: a template writes its own ones."""
 
-    model: str
-    prompt: str | None = None
+    model: str = Field(examples=["smollm2-135m-instruct"])
+    prompt: str | None = Field(None, examples=["Good morning"])
     messages: Annotated[list[MessageIn], Field(min_length=1)] | None = None
     tools: list[ToolIn] | None = None
     add_special_tokens: bool | None = None
@@ -36,8 +36,8 @@ class TokenizeOut(Shown):
 
 
 class DetokenizeIn(Body):
-    model: str
-    tokens: list[int]
+    model: str = Field(examples=["smollm2-135m-instruct"])
+    tokens: list[int] = Field(examples=[[12233, 5113]])
 
 
 class DetokenizeOut(Shown):

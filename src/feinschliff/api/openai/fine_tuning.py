@@ -8,7 +8,7 @@ from feinschliff.api.access import Reader, ServiceOf, Writer
 from feinschliff.api.wire import After, Body, Listing, ListingWithEnds, Shown, cursor, with_ends
 from feinschliff.app import jobs as use
 from feinschliff.app.lineage import parent_of
-from feinschliff.core.finetune import NewJob, TuningHyperparameters
+from feinschliff.core.finetune import Integration, NewJob, TuningHyperparameters
 from feinschliff.core.service import JobStatus
 from feinschliff.core.service_errors import RequestError
 from feinschliff.store.tables import CheckpointRow, EventRow, JobRow
@@ -43,7 +43,7 @@ class JobIn(Body):
     metadata: dict[str, str] | None = None
     hyperparameters: TuningHyperparameters | None = None
     method: MethodIn | None = None
-    integrations: list[dict[str, Any]] | None = None
+    integrations: tuple[Integration, ...] | None = None
     region: str | None = None  # ours
     trainingType: TrainingType | None = None
     """Azure's; taken, and changes nothing here."""
@@ -55,14 +55,13 @@ class JobIn(Body):
                 f"The method {self.method.type!r} is not supported: this system is for supervised fine-tuning.", param="method.type",
                 hint="Use method.type 'supervised'.", code="unsupported_method",
             )  # fmt: skip
-        if self.integrations:
-            raise RequestError("Integrations are not supported yet.", param="integrations", hint="Leave them out; events carry all metrics.")
         supervised = self.method.supervised if self.method else None
         chosen = (supervised and supervised.hyperparameters) or self.hyperparameters or TuningHyperparameters()
         try:
             return NewJob(
                 model=self.model, training_file=self.training_file, validation_file=self.validation_file, suffix=self.suffix,
                 seed=self.seed, metadata=self.metadata, hyperparameters=chosen, region=self.region,
+                integrations=self.integrations or (),
             )  # fmt: skip
         except ValidationError as error:
             first = error.errors()[0]
@@ -108,7 +107,8 @@ class JobOut(Shown):
     validation_file: str | None
     seed: int
     estimated_finish: int | None
-    integrations: list[str]
+    integrations: list[dict[str, Any]]
+    """As they were asked for."""
     method: MethodOut
     metadata: dict[str, str] | None
     user_provided_suffix: str | None
@@ -121,7 +121,7 @@ class JobOut(Shown):
             fine_tuned_model=row.fine_tuned_model, finished_at=row.finished_at, hyperparameters=chosen, model=parent_of(row) or row.model,
             organization_id=organization, result_files=row.result_files[:1], status=_status(row), trained_tokens=row.trained_tokens,
             training_file=row.training_file, validation_file=row.validation_file, seed=row.seed,
-            estimated_finish=row.estimated_finish, integrations=[], method=MethodOut(supervised=SupervisedOut(hyperparameters=chosen)),
+            estimated_finish=row.estimated_finish, integrations=_integrations(row), method=MethodOut(supervised=SupervisedOut(hyperparameters=chosen)),
             metadata=row.meta, user_provided_suffix=row.suffix,
         )  # fmt: skip
 
@@ -206,6 +206,10 @@ def list_checkpoints(job_id: str, service: ServiceOf, caller: Reader, after: Aft
 def wanted_metadata(request: Request) -> dict[str, str]:
     """`metadata[key]=value`, any number of times."""
     return {k[9:-1]: v for k, v in request.query_params.items() if k.startswith("metadata[") and k.endswith("]")}
+
+
+def _integrations(row: JobRow) -> list[dict[str, Any]]:
+    return [i.model_dump(mode="json", exclude_none=True) for i in NewJob.model_validate(row.request).integrations]
 
 
 def _shown(service: ServiceOf, row: JobRow) -> JobOut:

@@ -1,0 +1,1 @@
+"""Experiment trackers that jobs' metrics are forwarded to, each through its own library."""
