@@ -42,7 +42,7 @@ class _Passing(BaseHTTPRequestHandler):
         pass
 
     def _pass(self) -> None:
-        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        body = self._read()
         behind = http.client.HTTPConnection(self.server.target, timeout=120)
         headers = {k: v for k, v in self.headers.items() if k.lower() not in OF_THE_CONNECTION | {"accept-encoding"}}
         behind.request(self.command, self.path, body=body or None, headers=headers)
@@ -58,6 +58,16 @@ class _Passing(BaseHTTPRequestHandler):
             self.wfile.write(piece)
         behind.close()
         self._check(body, answer, whole)
+
+    def _read(self) -> bytes:
+        if self.headers.get("transfer-encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("content-length") or 0))
+        whole = b""
+        while size := int(self.rfile.readline(), 16):
+            whole += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return whole
 
     do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = _pass
 

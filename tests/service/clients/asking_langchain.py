@@ -8,7 +8,7 @@ import openai
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 URL, KEY, TUNED = sys.argv[1:]
 ASK = "What is 1+3?"
@@ -19,6 +19,7 @@ AZURE = {"azure_endpoint": URL, "api_key": KEY, "api_version": "2024-10-21", "te
 class Place(BaseModel):
     """Where it rains."""
 
+    model_config = ConfigDict(extra="forbid")
     city: Literal["Basel", "Oslo"]
 
 
