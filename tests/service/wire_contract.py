@@ -67,7 +67,7 @@ def check_response(response: httpx2.Response) -> None:
 def sent(content_type: str, body: bytes) -> object:
     """What was asked with, for the record: JSON as it is, of a form the names of its fields."""
     if "json" in content_type:
-        return json.loads(body)
+        return json.loads(body) if body else None
     return dict.fromkeys(n.decode() for n in re.findall(rb'form-data; name="([^"]+)"', body)) if "form-data" in content_type else None
 
 
@@ -82,10 +82,21 @@ def check(exchange: Exchange) -> None:
     if exchange.status < 400:
         schema = _schema(operation, exchange.status, "text/event-stream" if streams else "application/json")
     for body in _told(exchange.body) if streams else [json.loads(exchange.body)]:
-        problems = [f"{e.json_path}: {e.message}" for e in validator(json.dumps(schema)).iter_errors(body)]
+        problems = [f"{e.json_path}: {e.message[-300:]}" for e in validator(json.dumps(schema)).iter_errors(_without_known_differences(body))]
         assert not problems, f"{operation} → {exchange.status}: {problems[:3]}"
     assert exchange.request_id
     checked.append(f"{operation} {exchange.status}")
+
+
+def _without_known_differences(body: object) -> object:
+    """An echoed prompt's first token has no log-probability. The hosted service writes null, as we do; its schema wants a number."""
+    match body:
+        case {"object": "text_completion", "choices": list(choices)}:
+            for choice in choices:
+                match choice["logprobs"]:
+                    case {"token_logprobs": [None, *_] as values, "top_logprobs": [None, *_] as tops}:
+                        values[0], tops[0] = 0, {}
+    return body
 
 
 def _told(stream: bytes) -> Iterator[object]:

@@ -1,4 +1,4 @@
-"""Run in LangChain's environment: `python asking_langchain.py URL KEY TUNED`. Prints what it was answered, as JSON."""
+"""Run in LangChain's environment: `python asking_langchain.py URL KEY TUNED TOOLS`. Prints what it was answered, as JSON."""
 import asyncio
 import json
 import sys
@@ -6,11 +6,10 @@ from typing import Literal
 
 import openai
 from langchain_core.messages import HumanMessage, ToolMessage
-from langchain_core.tools import tool
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from pydantic import BaseModel, ConfigDict
 
-URL, KEY, TUNED = sys.argv[1:]
+URL, KEY, TUNED, TOOLS = sys.argv[1:]
 ASK = "What is 1+3?"
 OURS = {"base_url": f"{URL}/v1", "api_key": KEY, "temperature": 0, "max_retries": 0}
 AZURE = {"azure_endpoint": URL, "api_key": KEY, "api_version": "2024-10-21", "temperature": 0, "max_retries": 0}
@@ -21,18 +20,6 @@ class Place(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     city: Literal["Basel", "Oslo"]
-
-
-@tool
-def weather(city: Literal["Basel", "Oslo"]) -> str:
-    """Tell the weather."""
-    return f"dry in {city}"
-
-
-@tool
-def clock() -> str:
-    """Tell the time."""
-    return "noon"
 
 
 def told(message, **more):
@@ -71,7 +58,7 @@ def main():
         "logprobs": chat.bind(logprobs=True, top_logprobs=2).invoke(ASK).response_metadata["logprobs"]["content"],
     }  # fmt: skip
     caller = ChatOpenAI(model=TUNED, max_tokens=60, **OURS)
-    tools = [weather, clock]
+    tools = json.loads(TOOLS)
     bound, question = caller.bind_tools(tools), HumanMessage("Rain in Basel?")
     first = bound.invoke([question])
     results = [ToolMessage("dry", tool_call_id=call["id"]) for call in first.tool_calls]

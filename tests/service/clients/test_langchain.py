@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from environments import python_of, run
 from running import ADMIN_KEY
-from test_tools import lines, tune
+from test_tools import TOOLS, lines, tune
 
 ASKING = Path(__file__).with_name("asking_langchain.py")
 
@@ -14,7 +14,7 @@ ASKING = Path(__file__).with_name("asking_langchain.py")
 def told(client, relay):
     """What the program in `asking_langchain.py` has seen, by what it asked for."""
     python = python_of("langchain")
-    printed = run(python, str(ASKING), relay.url, ADMIN_KEY, tune(client, lines()))
+    printed = run(python, str(ASKING), relay.url, ADMIN_KEY, tune(client, lines()), json.dumps(TOOLS))
     assert "POST /openai/deployments/tiny/chat/completions" in relay.paths
     return json.loads(printed)
 
