@@ -7,6 +7,7 @@ from environments import python_of, run
 from running import ADMIN_KEY
 from test_tools import TOOLS, lines, tune
 
+pytestmark = pytest.mark.timeout(900)  # the first time, packages are installed
 ASKING = Path(__file__).with_name("asking_langchain.py")
 
 

@@ -6,6 +6,7 @@ import pytest
 from environments import python_of, run
 from running import ADMIN_KEY
 
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]  # the first time, 84 packages are installed
 EVALUATING = Path(__file__).with_name("evaluating_lm_eval.py")
 DOCS = [  # parts of characters are tokens of this model, and in some places the likeliest ones
     {"q": "What is the capital?", "choices": ["Basel", "Oslo or Bern", "Zürich"], "gold": 0},

@@ -9,6 +9,7 @@ from environments import python_of, run
 from running import ADMIN_KEY, wait_until
 from test_files import training_lines
 
+pytestmark = pytest.mark.timeout(900)  # the first time, packages are installed
 LEARNT = {"n_epochs": 50, "batch_size": 2, "learning_rate_multiplier": 2}
 
 
