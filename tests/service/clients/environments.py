@@ -48,6 +48,6 @@ def _pip(folder: Path, *arguments: str) -> str:
 def run(python: Path, *arguments: str, **environment: str) -> str:
     """What the program printed. Raises AssertionError with what it complained about, where it failed."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "AZURE_", "PYTHON", "FEINSCHLIFF_"))}
-    result = subprocess.run([str(python), *arguments], env=inherited | environment, capture_output=True, text=True, timeout=240, check=False)
+    result = subprocess.run([str(python), *arguments], env=inherited | environment, capture_output=True, text=True, timeout=900, check=False)
     assert result.returncode == 0, f"{arguments}: {result.stdout[-1000:]}{result.stderr[-3000:]}"
     return result.stdout

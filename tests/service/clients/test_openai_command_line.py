@@ -58,7 +58,7 @@ def test_from_an_upload_to_the_tuned_models_answer(openai, job):
 def test_jobs_files_and_models_are_listed_cancelled_and_deleted(openai, job):
     assert [j["id"] for j in openai("fine_tuning.jobs.list")["data"]] == [job["id"]]
     events = openai("fine_tuning.jobs.list_events", "-i", job["id"], "-l", "3")["data"]
-    assert [e["message"] for e in events][0] == "The job has successfully completed"
+    assert events[0]["message"] == "The job has successfully completed"
     second = openai("fine_tuning.jobs.create", "-m", "tiny", "-F", job["training_file"])
     assert openai("fine_tuning.jobs.cancel", "-i", second["id"])["status"] == "cancelled"
     assert {job["training_file"], *job["result_files"]} <= {f["id"] for f in openai("files.list")["data"]}

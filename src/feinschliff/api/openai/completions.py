@@ -13,7 +13,16 @@ from feinschliff.api.wire import Shown
 from feinschliff.app import answering as use
 from feinschliff.app.service import new_id
 from feinschliff.app.tool_calls import Heard
-from feinschliff.core.live import Completed, Ended, Piece, ScoredToken, Submit, TextPrompt, TokenPrompt, TokenText
+from feinschliff.core.live import (
+    Completed,
+    Ended,
+    Piece,
+    ScoredToken,
+    Submit,
+    TextPrompt,
+    TokenPrompt,
+    TokenText,
+)
 from feinschliff.core.service_errors import RequestError
 
 router = APIRouter(tags=["inference"])
