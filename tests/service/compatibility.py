@@ -20,8 +20,9 @@ INTRODUCTION = """\
 What of OpenAI's published contract this service does, endpoint by endpoint and field by field. This page is generated (`make
 compatibility`) and written by nobody: *taken* and *answered* are the fields that official clients have sent and got in the tests, every
 answer checked against the contract; every field that is *refused* (400 that names it) or *ignored* (taken, without effect) is sent by a
-test, and answered so; a test fails where the contract has an operation or a field that is not here. Fields within fields stand here
-where they differ. Tests are those under `tests/service`.
+test, and answered so. Fields within fields stand here
+where they differ. Tests are those under `tests/service`. The record is as old as the last `make compatibility`: what of the contract stands
+nowhere here has not been recorded yet, and a test (a long one) says so.
 """
 
 
