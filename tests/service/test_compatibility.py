@@ -187,7 +187,7 @@ def test_evaluations_and_graders_are_taken_with_every_field(inside):
         wait_until(lambda run=run: client.evals.runs.retrieve(run.id, eval_id=made.id).status == "completed")
     assert len(paged(lambda **page: client.evals.runs.list(made.id, order="desc", status="completed", **page))) == 2
     items = paged(lambda **page: client.evals.runs.output_items.list(runs[0].id, eval_id=made.id, order="desc", status="pass", **page))
-    assert client.evals.runs.output_items.retrieve(items[0].id, eval_id=made.id, run_id=runs[0].id) == items[0]
+    assert client.evals.runs.output_items.retrieve(items[0].id, eval_id=made.id, run_id=runs[0].id).id == items[0].id
     slow = {"type": "python", "name": "slow", "source": "import time\ndef grade(sample, item):\n    time.sleep(1)\n    return 1.0"}
     waiting = client.evals.create(data_source_config=EVAL["data_source_config"], testing_criteria=[slow])
     run = client.evals.runs.create(waiting.id, data_source={"type": "jsonl", "source": {"type": "file_content", "content": ITEMS["content"] * 60}})
