@@ -25,7 +25,7 @@ class Record:
         things = {str(exchange.status)}
         if exchange.status < 400:  # what was refused is not supported
             given = exchange.sent if isinstance(exchange.sent, dict) else {}
-            things |= {f"body.{name}" for name in given}
+            things |= {f"body.{name.partition('[')[0]}" for name in given}
             things |= {f"query.{pair.partition('=')[0].partition('%5B')[0]}" for pair in exchange.query.split("&") if pair and not pair.startswith("api-version=")}
             if "json" in exchange.content_type and isinstance(answer := json.loads(exchange.body), dict):
                 things |= {f"response.{name}" for name in answer}
