@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check install
 STAMP := $(VENV)/.feinschliff-$(shell { cat pyproject.toml constraints.txt; pwd; } | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check docs bench clean
+.PHONY: help install demo test test-all check docs compatibility bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -54,12 +54,20 @@ check: install ## lint, types, layering, generated documents
 	$(BIN)/python -m feinschliff.cli.reference | diff -u docs/cli.md -
 	$(BIN)/python -m feinschliff.evals.reference | diff -u docs/graders.md -
 	$(BIN)/python -m feinschliff.report.reference /dev/stdout | diff -u docs/report.md -
+	$(BIN)/python tests/service/compatibility.py | diff -u docs/compatibility.md -
 
 docs: install ## write the generated documents anew
 	$(BIN)/python -m feinschliff.app.study_reference > docs/study-file.md
 	$(BIN)/python -m feinschliff.cli.reference > docs/cli.md
 	$(BIN)/python -m feinschliff.evals.reference > docs/graders.md
 	$(BIN)/python -m feinschliff.report.reference docs/report.md
+	$(BIN)/python tests/service/compatibility.py > docs/compatibility.md
+
+compatibility: install ## run the service's tests and write what they have seen of OpenAI's contract into docs/compatibility.md (half an hour)
+	@rm -rf out/seen
+	FEINSCHLIFF_RECORD=$(CURDIR)/out/seen $(BIN)/python -m pytest -q tests/service -m "long or not long" --deselect tests/service/test_compatibility.py::test_the_page_is_what_is_declared_and_was_seen
+	$(BIN)/python tests/service/compatibility.py collect out/seen
+	$(BIN)/python tests/service/compatibility.py > docs/compatibility.md
 
 bench: install ## training speed beside other trainers, each in an environment of its own (hours; goes on where it stopped)
 	@$(BIN)/python benchmarks/training/run.py

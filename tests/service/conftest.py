@@ -1,3 +1,4 @@
+import os
 import sys
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `from running import …`
 
+from record import RECORD
 from running import Server
 from wire_contract import SPECIFICATION, WHY_NOT
 
@@ -27,3 +29,15 @@ def contract():
     """For tests whose point is the contract."""
     if not SPECIFICATION.is_file():
         pytest.skip(WHY_NOT)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _recorded(request):
+    RECORD.file = request.path.name
+    yield
+    RECORD.file = ""
+
+
+def pytest_sessionfinish() -> None:
+    if folder := os.environ.get("FEINSCHLIFF_RECORD"):
+        RECORD.write(Path(folder))

@@ -95,6 +95,16 @@ def test_completions_as_evaluation_harnesses_ask_for_them(server):
     assert first["logprobs"]["token_logprobs"][-1] == max(first["logprobs"]["top_logprobs"][-1].values())
 
 
+def test_parts_of_characters_are_told_apart(server):
+    """All are the same text, and yet only one token can be the likeliest in its place."""
+    parts = server.http().post("/v1/tokenize", json={"model": "tiny", "prompt": "éüß日本🙂€ñЖ", "add_special_tokens": False}).json()["tokens"]
+    asked = {"model": "tiny", "prompt": [[5, 6, 7, part] for part in set(parts)], "max_tokens": 0, "logprobs": 1, "echo": True}
+    shown = [choice["logprobs"] for choice in server.http().post("/v1/completions", json=asked).json()["choices"]]
+    assert len({logprobs["tokens"][-1] for logprobs in shown}) == len(set(parts)) > 10
+    assert all(logprobs["tokens"][-1].startswith("bytes:\\x") for logprobs in shown)
+    assert sum(logprobs["token_logprobs"][-1] == max(logprobs["top_logprobs"][-1].values()) for logprobs in shown) <= 1
+
+
 def test_text_goes_on_streamed_or_not(client):
     asked = {"model": "tiny", "prompt": "One two three", "max_tokens": 8, "temperature": 0}
     whole = client.completions.create(**asked)

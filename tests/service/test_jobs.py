@@ -22,8 +22,8 @@ def start(client, *, n=12, hyperparameters=None, **more):
     return client.fine_tuning.jobs.create(model="tiny", training_file=file.id, method=method, seed=7, **more)
 
 
-def ended(client, job_id):
-    return wait_until(lambda: (j := client.fine_tuning.jobs.retrieve(job_id)).status in ENDED and j, seconds=120, every_s=0.3)
+def ended(client, job_id, *, seconds=120):
+    return wait_until(lambda: (j := client.fine_tuning.jobs.retrieve(job_id)).status in ENDED and j, seconds=seconds, every_s=0.3)
 
 
 def steps_of(client, job_id):

@@ -4,7 +4,7 @@ import json
 import pytest
 from openai import BadRequestError, OpenAI
 from running import ADMIN_KEY
-from wire_contract import SPECIFICATION, _validator
+from wire_contract import SPECIFICATION, validator
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer", "maximum": 99}}, "required": ["n"], "additionalProperties": False}
 PLACE = {"type": "object", "properties": {"city": {"enum": ["Basel", "Oslo"]}}, "required": ["city"], "additionalProperties": False}
@@ -21,9 +21,9 @@ def events(client, **more):
     told = list(respond(client, stream=True, **more))
     assert [e.sequence_number for e in told] == list(range(len(told)))
     if SPECIFICATION.is_file():
-        validator = _validator(json.dumps({"$ref": "#/components/schemas/ResponseStreamEvent"}))
+        events_form = validator(json.dumps({"$ref": "#/components/schemas/ResponseStreamEvent"}))
         for event in told:
-            validator.validate(event.to_dict())
+            events_form.validate(event.to_dict())
     return told
 
 

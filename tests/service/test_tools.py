@@ -23,12 +23,17 @@ def lines():
     return "".join(json.dumps(line) + "\n" for line in [calls, says, greets] * 4).encode()
 
 
+def tune(client, content):
+    """The name of a model that has learnt these lines."""
+    method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 20, "batch_size": 4, "learning_rate_multiplier": 2}}}
+    job = client.fine_tuning.jobs.create(model="tiny", training_file=upload(client, content).id, method=method, seed=7)
+    return ended(client, job.id).fine_tuned_model
+
+
 @pytest.fixture(scope="module")
 def tuned(client):
     """Has learnt when to call, when to tell what came of it, and when just to talk."""
-    method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 20, "batch_size": 4, "learning_rate_multiplier": 2}}}
-    job = client.fine_tuning.jobs.create(model="tiny", training_file=upload(client, lines()).id, method=method, seed=7)
-    return ended(client, job.id).fine_tuned_model
+    return tune(client, lines())
 
 
 def ask(client, model, messages=ASK, **more):

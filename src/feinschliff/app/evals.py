@@ -8,7 +8,7 @@ from feinschliff.app.eval_items import check_schema
 from feinschliff.app.service import Service, new_id
 from feinschliff.core.chat import Wire
 from feinschliff.core.criteria import Criterion, Multi, PythonCode, TextSimilarity
-from feinschliff.core.eval_runs import Metadata
+from feinschliff.core.eval_runs import Kind, Metadata
 from feinschliff.core.service import Caller
 from feinschliff.core.service_errors import NotFound, RequestError
 from feinschliff.evals.criteria.check import check
@@ -21,9 +21,12 @@ CRITERIA: TypeAdapter[tuple[Criterion, ...]] = TypeAdapter(tuple[Criterion, ...]
 
 
 class NewEval(Wire):
-    """`item_schema` is the JSON Schema of one item; `with_sample`: items bring what a model made of them."""
+    """`item_schema` is the JSON Schema of one item; `with_sample`: items bring what a model made of them. `chosen_by` is what the hosted
+    service picks kept answers by."""
 
     name: str = ""
+    kind: Kind = "custom"
+    chosen_by: dict[str, Any] | None = None
     item_schema: dict[str, Any]
     with_sample: bool = False
     testing_criteria: tuple[Criterion, ...]
@@ -37,7 +40,7 @@ def create_eval(service: Service, caller: Caller, new: NewEval) -> EvalRow:
         check_criterion(service, criterion)
     now = service.clock()
     definition = {
-        "item_schema": new.item_schema, "with_sample": new.with_sample,
+        "kind": new.kind, "chosen_by": new.chosen_by, "item_schema": new.item_schema, "with_sample": new.with_sample,
         "testing_criteria": CRITERIA.dump_python(new.testing_criteria, mode="json", exclude_none=True),
     }  # fmt: skip
     row = EvalRow(

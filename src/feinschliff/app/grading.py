@@ -107,7 +107,7 @@ class Grading:
 
     async def _label(self, criterion: LabelModel, variables: Variables) -> Grade:
         ask = f'Answer with JSON: {{"result": one of {json.dumps(criterion.labels, ensure_ascii=False)}}}.'
-        sampling = JUDGE.model_copy(update={"max_tokens": 32 + 2 * max(map(len, criterion.labels))})
+        sampling = _sampling(criterion.sampling_params).model_copy(update={"max_tokens": 32 + 2 * max(map(len, criterion.labels))})
         messages, answer = await self._judged(criterion, variables, ask, {"type": "string", "enum": list(criterion.labels)}, sampling)
         try:
             label = json.loads(answer.text)["result"]

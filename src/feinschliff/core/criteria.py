@@ -53,32 +53,36 @@ class Say(Wire):
     phase: str | None = Field(None, exclude=True)
 
 
-class StringCheck(Wire):
+class Grader(Wire):
+    """`id` is what the hosted service adds to a criterion that it shows: taken, so that one can be moved here, and forgotten."""
+
+    id: str | None = Field(None, exclude=True)
+    name: Name
+
+
+class StringCheck(Grader):
     """1 where `input` equals `reference` (eq), does not (ne), or contains it (like; ilike in any case)."""
 
     type: Literal["string_check"]
-    name: Name
     input: str
     reference: str
     operation: Literal["eq", "ne", "like", "ilike"]
 
 
-class TextSimilarity(Wire):
+class TextSimilarity(Grader):
     """How alike two texts are, in [0, 1]; passed from `pass_threshold` on."""
 
     type: Literal["text_similarity"]
-    name: Name
     input: str
     reference: str
     evaluation_metric: SimilarityMetric
     pass_threshold: float | None = None
 
 
-class PythonCode(Wire):
+class PythonCode(Grader):
     """`source` defines `grade(sample, item) -> float`. `image_tag` is taken; there is one image here, this Python."""
 
     type: Literal["python"]
-    name: Name
     source: str = Field(max_length=256 * 1024)
     image_tag: str | None = None
     pass_threshold: float | None = None
@@ -99,11 +103,10 @@ class GraderSampling(Wire):
         return self.max_completions_tokens or self.max_completion_tokens
 
 
-class ScoreModel(Wire):
+class ScoreModel(Grader):
     """A model gives a number in `range`, which is [0, 1] where none is given."""
 
     type: Literal["score_model"]
-    name: Name
     model: str
     input: tuple[Say, ...] = Field(min_length=1)
     sampling_params: GraderSampling | None = None
@@ -115,26 +118,26 @@ class ScoreModel(Wire):
         return self.range or (0.0, 1.0)
 
 
-class LabelModel(Wire):
-    """A model gives one of `labels`; passed where it is among `passing_labels`."""
+class LabelModel(Grader):
+    """A model gives one of `labels`; passed where it is among `passing_labels`. `sampling_params` are shown by the hosted service, as null
+    where none were given; they are taken as those of a score model."""
 
     type: Literal["label_model"]
-    name: Name
     model: str
     input: tuple[Say, ...] = Field(min_length=1)
     labels: tuple[str, ...] = Field(min_length=1)
     passing_labels: tuple[str, ...] = Field(min_length=1)
+    sampling_params: GraderSampling | None = None
 
 
 Single = Annotated[StringCheck | TextSimilarity | PythonCode | ScoreModel | LabelModel, Field(discriminator="type")]
 
 
-class Multi(Wire):
+class Multi(Grader):
     """`calculate_output` is arithmetic over the scores of `graders`, by their names. The published schema has one grader, the
     guides a mapping of names to graders; both are taken, and a list."""
 
     type: Literal["multi"]
-    name: Name
     graders: Single | tuple[Single, ...] | dict[str, Single]
     calculate_output: str = Field(max_length=2000)
     pass_threshold: float | None = None

@@ -1,12 +1,14 @@
 """What an evaluation is made of and where a run of it takes its items from, as OpenAI's Evals API has them."""
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, ConfigDict, Field
 
 from feinschliff.core.chat import Wire
 from feinschliff.core.criteria import Say
 
 MetaKey = Annotated[str, Field(max_length=64)]
+Kind = Literal["custom", "logs", "stored_completions"]
+"""Where an evaluation's items come from in the hosted service. Here they come with each run."""
 Metadata = Annotated[dict[MetaKey, Annotated[str, Field(max_length=512)]], Field(max_length=16)]
 
 
@@ -28,14 +30,10 @@ class FileId(Wire):
 
 
 class Elsewhere(Wire):
-    """Answers that the hosted service has kept: read, so that it can be said that there are none here."""
+    """Answers that the hosted service has kept: read, whatever they were chosen by, so that it can be said that there are none here."""
 
+    model_config = ConfigDict(frozen=True, extra="ignore")
     type: Literal["stored_completions", "responses"]
-    metadata: dict[str, Any] | None = None
-    model: str | None = None
-    created_after: int | None = None
-    created_before: int | None = None
-    limit: int | None = None
 
 
 Source = Annotated[FileContent | FileId | Elsewhere, Field(discriminator="type")]

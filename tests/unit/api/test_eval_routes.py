@@ -79,7 +79,7 @@ def test_an_evaluation_is_made_changed_listed_and_deleted(client):
 def test_what_the_hosted_service_shows_can_be_made_here_as_it_is(client):
     """An evaluation read there with GET and posted here, its judge a model that is not here yet."""
     shown = {
-        "object": "eval", "id": "eval_67abd54d9b0081909a86353f6fb9317a", "created_at": 1739314509, "name": "Tickets", "metadata": {"usecase": "it"},
+        "shared_with_openai": False, "object": "eval", "id": "eval_67abd54d9b0081909a86353f6fb9317a", "created_at": 1739314509, "name": "Tickets", "metadata": {"usecase": "it"},
         "data_source_config": {
             "type": "custom",
             "schema": {"type": "object", "properties": {"item": SCHEMA, "sample": {"type": "object"}}, "required": ["item", "sample"]},
@@ -89,18 +89,38 @@ def test_what_the_hosted_service_shows_can_be_made_here_as_it_is(client):
                 "name": "judge", "type": "label_model", "model": "gpt-4o", "labels": ["good", "bad"], "passing_labels": ["good"],
                 "input": [{"type": "message", "role": "developer", "content": {"type": "input_text", "text": "Is {{item.q}} answered?"}}],
             },
-            SAME,
+            SAME | {"id": "same-2eaf2d8d-d649-4335-8148-9535a7ca73c2"},
         ],
     }  # fmt: skip
     made = client.post("/v1/evals", json=shown)
     assert made.status_code == 201, made.text
     made = made.json()
     assert made["id"] != shown["id"]
-    assert made["testing_criteria"] == shown["testing_criteria"]
+    assert made["testing_criteria"] == [shown["testing_criteria"][0], SAME]
     assert list(made["data_source_config"]["schema"]["properties"]) == ["item", "sample"]
     refused = start(client, made["id"], line("q", "a", "a"))
     assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
     assert "/v1/deployments" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["logs", "stored_completions"])
+def test_evaluations_of_kept_answers_load_and_judge_what_a_run_brings(client, kind):
+    """Their own answers were kept by the hosted service; exported, they come as items with samples."""
+    schema = {"type": "object", "properties": {"item": {"type": "object"}, "sample": {"type": "object"}}, "required": ["item", "sample"]}
+    for more in ({}, {"metadata": {"usecase": "push"}, "schema": schema}):
+        made = create(client, data_source_config={"type": kind} | more)
+        assert made.status_code == 201, made.text
+        config = made.json()["data_source_config"]
+        assert (config["type"], config["metadata"], list(config["schema"]["properties"])) == (kind, more.get("metadata", {}), ["item", "sample"])
+        assert client.get(f"/v1/evals/{made.json()['id']}").json() == made.json()
+        assert create(client, data_source_config=config).status_code == 201  # as it is shown here, too
+    run = ended(client, start(client, made.json()["id"], line("q", "a", "a"), line("q", "a", "b")).json())
+    assert (run["result_counts"]["passed"], run["result_counts"]["failed"]) == (1, 1)
+    source = {"type": "responses", "instructions_search": "x", "users": ["u"], "tools": ["t"], "temperature": 1, "created_after": 1, "reasoning_effort": "low"}
+    asked = {"type": "responses", "model": "tiny", "source": source, "input_messages": {"type": "item_reference", "item_reference": "item.m"}}
+    refused = client.post(f"/v1/evals/{made.json()['id']}/runs", json={"data_source": asked})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unsupported_data_source")
+    assert "file_id" in refused.json()["error"]["message"]
 
 
 def test_items_are_judged_as_they_come(client):
@@ -144,8 +164,8 @@ def test_a_file_is_read_line_by_line_and_what_does_not_fit_is_named(client):
 @pytest.mark.parametrize(
     ("change", "where"),
     [
-        ({"data_source_config": {"type": "stored_completions", "metadata": {}}}, "data_source_config.type"),
-        ({"data_source_config": {"type": "logs"}}, "data_source_config.type"),
+        ({"data_source_config": {"type": "custom", "schema": {"properties": []}}}, "data_source_config.item_schema"),
+        ({"data_source_config": {"type": "thing"}}, "data_source_config.type"),
         ({"data_source_config": {"type": "custom"}}, "data_source_config.item_schema"),
         ({"data_source_config": {"type": "custom", "item_schema": {"type": "thing"}}}, "data_source_config.item_schema"),
         ({"testing_criteria": []}, "testing_criteria"),

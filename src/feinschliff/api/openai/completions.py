@@ -13,7 +13,16 @@ from feinschliff.api.wire import Shown
 from feinschliff.app import answering as use
 from feinschliff.app.service import new_id
 from feinschliff.app.tool_calls import Heard
-from feinschliff.core.live import Completed, Ended, Piece, ScoredToken, Submit, TextPrompt, TokenPrompt
+from feinschliff.core.live import (
+    Completed,
+    Ended,
+    Piece,
+    ScoredToken,
+    Submit,
+    TextPrompt,
+    TokenPrompt,
+    TokenText,
+)
 from feinschliff.core.service_errors import RequestError
 
 router = APIRouter(tags=["inference"])
@@ -75,13 +84,18 @@ class TextLogprobs(Shown):
         for token in tokens:
             offsets.append(offset)
             offset += len(token.text)
-        tops = [{x.text: x.logprob for x in t.top if x.logprob is not None} if t.logprob is not None else None for t in tokens]
+        tops = [{_named(x): x.logprob for x in t.top if x.logprob is not None} if t.logprob is not None else None for t in tokens]
         for token, top in zip(tokens, tops, strict=True):
             if top is not None and token.logprob is not None:
-                top[token.text] = token.logprob  # the same number, so that "is it the likeliest?" can be asked by equality
+                top[_named(token)] = token.logprob  # the same number, so that "is it the likeliest?" can be asked by equality
         return cls(
-            tokens=[t.text for t in tokens], token_logprobs=[t.logprob for t in tokens], top_logprobs=tops, text_offset=offsets
+            tokens=[_named(t) for t in tokens], token_logprobs=[t.logprob for t in tokens], top_logprobs=tops, text_offset=offsets
         )
+
+
+def _named(token: TokenText) -> str:
+    """Parts of characters all have the same text: told apart by their bytes, in OpenAI's way of writing them."""
+    return token.text if token.text.encode() == bytes(token.raw) else "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.raw)
 
 
 class TextChoice(Shown):

@@ -8,7 +8,7 @@ from feinschliff.api.access import Reader, ServiceOf, Writer
 from feinschliff.api.wire import After, Body, ListingWithEnds, Shown, cursor, with_ends
 from feinschliff.app import evals as use
 from feinschliff.core.criteria import Criterion
-from feinschliff.core.eval_runs import Metadata
+from feinschliff.core.eval_runs import Kind, Metadata
 from feinschliff.core.service_errors import RequestError
 from feinschliff.store.tables import EvalRow
 
@@ -16,33 +16,40 @@ router = APIRouter(prefix="/evals", tags=["evals"])
 
 
 class DataSourceConfig(Body):
-    """`schema` is what the hosted service shows of an evaluation: taken too, so that one can be moved here as it was read there."""
+    """`schema` is what the hosted service shows of an evaluation: taken too, so that one can be moved here as it was read there.
 
-    type: Literal["custom", "logs", "stored_completions"]
+    Evaluations of kept answers (`logs`, `stored_completions`) load as well; their items, of any form, then come with each run.
+    """
+
+    type: Kind
     item_schema: dict[str, Any] | None = None
     include_sample_schema: bool | None = None
     metadata: dict[str, Any] | None = None
     shown: dict[str, Any] | None = Field(None, alias="schema")
 
     def item(self) -> dict[str, Any]:
-        """The schema of an item. Raises RequestError for sources that are not here."""
+        """The schema of an item. Raises RequestError where it is missing."""
+        if self.item_schema is not None:
+            return self.item_schema
         if self.type != "custom":
-            raise RequestError(
-                f"The data source {self.type!r} is not supported: this service keeps no completions.", param="data_source_config.type",
-                code="unsupported_data_source", hint="Use 'custom', and give the items with each run.",
-            )  # fmt: skip
-        found = self.item_schema if self.shown is None else self.shown.get("properties", {}).get("item")
-        if found is None:
-            raise RequestError("item_schema is missing.", param="data_source_config.item_schema", hint="Give the JSON Schema of one item.")
-        return found
+            return {"type": "object"}
+        match self.shown:
+            case {"properties": {"item": dict(found)}}:
+                return found
+        raise RequestError("item_schema is missing.", param="data_source_config.item_schema", hint="Give the JSON Schema of one item.")
 
     @property
     def with_sample(self) -> bool:
-        return bool(self.include_sample_schema) or (self.shown is not None and "sample" in self.shown.get("properties", {}))
+        if self.type != "custom" or self.include_sample_schema:
+            return True
+        match self.shown:
+            case {"properties": {"sample": _}}:
+                return True
+        return False
 
 
 class EvalIn(Body):
-    """The last two fields are those of an evaluation that was made elsewhere; it gets new ones here."""
+    """The last four fields are those of an evaluation that was made elsewhere; it gets new ones here."""
 
     name: str | None = Field(None, max_length=512)
     metadata: Metadata | None = None
@@ -51,6 +58,7 @@ class EvalIn(Body):
     object: Literal["eval"] | None = None
     id: str | None = None
     created_at: int | None = None
+    shared_with_openai: bool | None = None
 
 
 class EvalChange(Body):
@@ -63,13 +71,19 @@ class ConfigOut(Shown):
     shown: dict[str, Any] = Field(serialization_alias="schema")
 
 
+class KeptConfigOut(Shown):
+    type: Literal["logs", "stored_completions"]
+    shown: dict[str, Any] = Field(serialization_alias="schema")
+    metadata: dict[str, Any]
+
+
 class EvalOut(Shown):
     id: str
     object: Literal["eval"] = "eval"
     name: str
     created_at: int
     metadata: dict[str, str]
-    data_source_config: ConfigOut
+    data_source_config: ConfigOut | KeptConfigOut
     testing_criteria: list[dict[str, Any]]
 
     @classmethod
@@ -79,8 +93,10 @@ class EvalOut(Shown):
         if made["with_sample"]:
             parts["sample"] = {"type": "object", "properties": {"output_text": {"type": "string"}}, "required": ["output_text"]}
         schema = {"type": "object", "properties": parts, "required": list(parts)}
+        kind: Kind = made.get("kind", "custom")
+        config = ConfigOut(shown=schema) if kind == "custom" else KeptConfigOut(type=kind, shown=schema, metadata=made["chosen_by"] or {})
         return cls(
-            id=row.id, name=row.name, created_at=row.created_at, metadata=row.meta or {}, data_source_config=ConfigOut(shown=schema),
+            id=row.id, name=row.name, created_at=row.created_at, metadata=row.meta or {}, data_source_config=config,
             testing_criteria=made["testing_criteria"],
         )  # fmt: skip
 
@@ -96,7 +112,7 @@ def create_eval(body: EvalIn, service: ServiceOf, caller: Writer) -> EvalOut:
     """An evaluation: the form of its items, and how answers to them are judged."""
     config = body.data_source_config
     new = use.NewEval(
-        name=body.name or "", item_schema=config.item(), with_sample=config.with_sample, testing_criteria=tuple(body.testing_criteria),
+        name=body.name or "", kind=config.type, chosen_by=config.metadata, item_schema=config.item(), with_sample=config.with_sample, testing_criteria=tuple(body.testing_criteria),
         metadata=body.metadata,
     )  # fmt: skip
     return EvalOut.of(use.create_eval(service, caller, new))

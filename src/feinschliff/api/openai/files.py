@@ -1,4 +1,5 @@
 """/v1/files."""
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -113,7 +114,9 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 
 def _new_file(form: Form) -> use.NewFile:
-    return use.NewFile(form.filename or "", _purpose(form.need("purpose")), _life_s(form))
+    """Of a name that is a path, as the command line of `openai` sends it, only the last part counts (RFC 7578, section 4.2)."""
+    name = re.split(r"[/\\]", form.filename or "")[-1]
+    return use.NewFile(name, _purpose(form.need("purpose")), _life_s(form))
 
 
 def _purpose(text: str) -> Purpose:
