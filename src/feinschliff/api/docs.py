@@ -16,6 +16,7 @@ FREE = ("/healthz", "/readyz", "/metrics")
 TEXT: dict[str, object] = {"type": ["string", "null"]}
 OPENAI_ERROR = {"message": {"type": "string"}, "type": {"type": "string"}, "param": TEXT, "code": TEXT}
 AZURE_ERROR = {"code": {"type": "string"}, "message": {"type": "string"}}
+SECURITY: list[dict[str, list[str]]] = [{"key": []}, {"azure_key": []}]
 EXAMPLE = {
     "message": "The model 'gpt-9' does not exist. Models: smollm2-135m-instruct.", "type": "invalid_request_error", "param": "model",
     "code": "model_not_found",
@@ -37,7 +38,7 @@ def install(app: FastAPI) -> None:
     def document() -> dict[str, Any]:
         return describe(app)
 
-    app.openapi = document  # FastAPI's own way to replace it
+    app.openapi = document  # pyrefly: ignore[bad-assignment] – FastAPI's own way to replace it
 
     @app.get("/docs", include_in_schema=False)
     def docs(request: Request) -> HTMLResponse:
@@ -84,7 +85,7 @@ def _correct(path: str, operation: dict[str, Any]) -> None:
     operation["responses"]["4XX"] = {"description": "The request cannot be carried out; the message says why and what to do.", "content": content}
     operation["responses"]["5XX"] = {"description": "The service cannot answer now.", "content": content}
     if path not in FREE:
-        operation["security"] = [{"key": []}, {"azure_key": []}]
+        operation["security"] = SECURITY
 
 
 def _error(fields: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -50,4 +50,4 @@ def by_model(session: Session) -> Iterator[tuple[str, int, int, int]]:
     columns = (ModelUsageRow.prompt_tokens, ModelUsageRow.cached_tokens, ModelUsageRow.completion_tokens)
     query = select(ModelUsageRow.model, *(func.sum(c) for c in columns)).group_by(ModelUsageRow.model)
     for model, prompt, cached, completion in session.execute(query):
-        yield model, int(prompt), int(cached), int(completion)
+        yield str(model), int(prompt), int(cached), int(completion)

@@ -17,7 +17,7 @@ from feinschliff.train.device import chosen
 from feinschliff.train.events import EventLog
 from feinschliff.train.loop import Bases, steps
 from feinschliff.train.parallel import joined, leads
-from feinschliff.train.telemetry import peak_bytes
+from feinschliff.train.resident import peak_bytes
 
 AGAIN = "Check free space and permissions, then run the same command again: it goes on from the last saved step."
 
