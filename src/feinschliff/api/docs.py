@@ -38,7 +38,7 @@ def install(app: FastAPI) -> None:
     def document() -> dict[str, Any]:
         return describe(app)
 
-    app.openapi = document  # pyrefly: ignore[bad-assignment] – FastAPI's own way to replace it
+    app.openapi = document  # pyrefly: ignore[method-assign] – FastAPI's own way to replace it
 
     @app.get("/docs", include_in_schema=False)
     def docs(request: Request) -> HTMLResponse:
