@@ -1,5 +1,6 @@
 """The peers' environments: a virtual environment each with pinned packages, and what "the same libraries" preloads."""
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -116,3 +117,14 @@ def threads() -> int:
 
 def our_versions() -> dict[str, str]:
     return {name: version(name) for name in ("feinschliff", "torch", "transformers", "tokenizers")}
+
+
+def versions_of(peer: str) -> dict[str, str]:
+    """What is installed of a peer's pins; empty where it could not be installed."""
+    names = [pin.partition("==")[0].partition("[")[0] for pin in PINS[peer]]
+    try:
+        ask = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
+        done = subprocess.run([str(python_of(peer)), "-c", ask, *names], capture_output=True, text=True, check=True)
+    except (Unavailable, subprocess.CalledProcessError):
+        return {}
+    return dict(json.loads(done.stdout))
