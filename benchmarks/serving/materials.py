@@ -36,7 +36,7 @@ def _tune(data_dir: Path) -> dict[str, str]:
     with Server(feinschliff(port, bare), port, data_dir.parent / "tuning.log") as server:
         client = OpenAI(base_url=f"{server.url}/v1", api_key=KEY)
         for number in range(TUNED):
-            file = client.files.create(file=("train.jsonl", _examples(number)), purpose="fine-tune")
+            file = client.files.create(file=("train.jsonl", examples(number)), purpose="fine-tune")
             job = client.fine_tuning.jobs.create(
                 model=MODEL, training_file=file.id, suffix=f"bench{number}", seed=number,
                 method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1, "batch_size": EXAMPLES}}},
@@ -50,7 +50,8 @@ def _tune(data_dir: Path) -> dict[str, str]:
     return found
 
 
-def _examples(number: int) -> bytes:
+def examples(number: int) -> bytes:
+    """A small training file of its own content."""
     lines = []
     for i in range(EXAMPLES):
         turns = [("user", f"What is {i} times {number + 2}?"), ("assistant", f"It is {i * (number + 2)}.")]

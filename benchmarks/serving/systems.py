@@ -7,7 +7,7 @@ from pathlib import Path
 import environments
 
 CONTEXT = 2048  # tokens
-KEY = "benchmark-admin-key"
+KEY = "benchmark-admin-key-of-some-length"
 
 
 @dataclass(frozen=True, slots=True)
