@@ -73,7 +73,9 @@ def measure(name: str, m: Materials, a: argparse.Namespace) -> dict[str, Any]:
     try:
         port = free_port()
         start = SYSTEMS[name](port, m)
-        with Server(start, port, environments.CACHE / "serving" / f"{name}.log") as server:
+        with alone(a.lock):
+            server = Server(start, port, environments.CACHE / "serving" / f"{name}.log")
+        with server:
             return _measured(server, start, m, a)
     except environments.Unavailable as why:
         return {"status": "not run", "reason": str(why)}
@@ -87,10 +89,11 @@ def _measured(server: Server, start: Start, m: Materials, a: argparse.Namespace)
             found[mix] = {"not run": "it has no adapters here"}
             continue
         try:
-            asyncio.run(_warm_up(server.url, prompts, models))
+            with alone(a.lock):
+                asyncio.run(_warm_up(server.url, prompts, models))
             times = Repeats()
             for number in range(a.repeats):
-                with alone(server, a.lock):
+                with alone(a.lock):
                     asyncio.run(repeat(server.url, prompts, f"{mix} {number}", models, times))
             found[mix] = asdict(times) | {"summary": times.summary()}
         except (Failed, OSError, TimeoutError) as why:

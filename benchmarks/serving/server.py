@@ -72,25 +72,26 @@ class Server:
 
 
 @contextlib.contextmanager
-def alone(server: Server, lock: Path | None) -> Iterator[None]:
-    """With a lock: hold it, and run the server and ourselves at real-time priority meanwhile, where others use the machine."""
+def alone(lock: Path | None) -> Iterator[None]:
+    """With a lock: hold it, and run at real-time priority with all we started or start, where others use the machine."""
     if lock is None:
         yield
         return
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        _schedule(server, os.SCHED_RR, PRIORITY)
+        _schedule(os.SCHED_RR, PRIORITY)
         try:
             yield
         finally:
-            _schedule(server, os.SCHED_OTHER, 0)
+            _schedule(os.SCHED_OTHER, 0)
 
 
-def _schedule(server: Server, policy: int, priority: int) -> None:
-    for pid in (os.getpid(), *(p.pid for p in server.family())):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(ProcessLookupError, OSError):
-                os.sched_setscheduler(int(thread.name), policy, os.sched_param(priority))
+def _schedule(policy: int, priority: int) -> None:
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        with contextlib.suppress(OSError):
+            for thread in Path(f"/proc/{process.pid}/task").iterdir():
+                with contextlib.suppress(OSError):
+                    os.sched_setscheduler(int(thread.name), policy, os.sched_param(priority))
 
 
 def free_port() -> int:
