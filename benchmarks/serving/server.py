@@ -17,7 +17,7 @@ from systems import KEY, Start
 
 READY_IN_S = 540.0
 PRIORITY = 10  # real time, as with chrt -r 10
-PATIENCE_S = 90.0
+PATIENCE_S = 30.0
 
 
 class Server:
