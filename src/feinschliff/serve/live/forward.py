@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feinschliff.core.errors import ModelUnavailable
@@ -56,13 +56,16 @@ def look(decoder: Decoder) -> tuple[KvShape, list[Asked]]:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A loaded base model. Of `decoder`, type and soft cap are still good; its own layers are not to be called."""
+    """A loaded base model. `head` makes logits of `n_vocab` tokens from states in `dtype`, before they are capped."""
 
     forward: Forward
     head: Multiply
-    decoder: Decoder
+    dtype: torch.dtype
+    n_vocab: int
+    softcap: float | None
     adapters: Adapters[Stacked] | Adapters[Beside]
     shape: KvShape
+    weights_bytes: int
     lean: bool
     native: bool  # through the kernels
 
@@ -72,37 +75,66 @@ def open_model(folder: Path, dtype: torch.dtype, n_adapters: int) -> Opened:
     """Load a model folder and choose its forward pass; up to `n_adapters` are kept ready. Raises ModelUnavailable."""
     decoder = load(folder, dtype=dtype, trainable=False)
     shape, asked = look(decoder)
-    rows = Rows()
-    way = Way(Stacked.of, rows)
     if any(isinstance(m, FusedLayer) for m in decoder.body.modules()):
-        tokens_T = torch.linspace(0, decoder.head.shape[0] - 1, PROBE + 2).long()[1:-1]  # the first and last may be markup
-        wanted = _probe(_Whole(decoder), shape, tokens_T)
-        found = native(decoder, asked)
-        if found is not None and _agrees(_probe(found.forward, shape, tokens_T), wanted):
-            adapters = Adapters(places(decoder), found.products, Way(Beside.of, found.rows), dtype, n_adapters)
-            _forget(decoder)
-            return Opened(found.forward, found.head, decoder, adapters, shape, lean=True, native=True)
-        products = [LiveProduct(p, i, rows) for i, p in enumerate(decoder.products())]
-        lean = LeanForward(Layers.of(decoder, asked, products), dtype)
-        if _agrees(_probe(lean, shape, tokens_T), wanted):
-            adapters = Adapters(places(decoder), products, way, dtype, n_adapters)
-            _forget(decoder)
-            return Opened(lean, multiply_by(decoder.head), decoder, adapters, shape, lean=True, native=False)
+        opened = _lean(decoder, shape, asked, n_adapters)
+        if opened is not None:
+            return opened
         decoder = load(folder, dtype=dtype, trainable=False, fast=False)
+    rows = Rows()
     products = [LiveProduct(p, i, rows) for i, p in enumerate(decoder.products())]
     placed = places(decoder)
     for name, place in placed.items():
         parent, _, leaf = name.removeprefix("model.").rpartition(".")
         setattr(decoder.body.get_submodule(parent), leaf, LiveLinear(products[place.product], decoder.dtype))
-    adapters = Adapters(placed, products, way, dtype, n_adapters)
-    return Opened(_Whole(decoder), multiply_by(decoder.head), decoder, adapters, shape, lean=False, native=False)
+    adapters = Adapters(placed, products, Way(Stacked.of, rows), dtype, n_adapters)
+    return _opened(decoder, shape, _Whole(decoder), multiply_by(decoder.head), adapters)
 
 
-def _forget(decoder: Decoder) -> None:
-    """Let go of the weights that our products hold in a layout of their own."""
-    for product in decoder.products():
-        beside_NR = product.frozen.beside_NR
-        product.frozen = Dense(beside_NR.new_empty(len(beside_NR), 0))
+def _lean(decoder: Decoder, shape: KvShape, asked: list[Asked], n_adapters: int) -> Opened | None:
+    """Through the kernels, or else through torch's operators; None where neither agrees with the decoder's own pass."""
+    tokens_T = torch.linspace(0, decoder.head.shape[0] - 1, PROBE + 2).long()[1:-1]  # the first and last may be markup
+    wanted = _probe(_Whole(decoder), shape, tokens_T)
+    found = native(decoder, asked)
+    if found is not None and _agrees(_probe(found.forward, shape, tokens_T), wanted):
+        adapters = Adapters(places(decoder), found.products, Way(Beside.of, found.rows), decoder.dtype, n_adapters)
+        return _opened(decoder, shape, found.forward, found.head, adapters, lean=True, native=True)
+    rows = Rows()
+    products = [LiveProduct(p, i, rows) for i, p in enumerate(decoder.products())]
+    lean = LeanForward(Layers.of(decoder, asked, products), decoder.dtype)
+    if not _agrees(_probe(lean, shape, tokens_T), wanted):
+        return None
+    adapters = Adapters(places(decoder), products, Way(Stacked.of, rows), decoder.dtype, n_adapters)
+    return _opened(decoder, shape, lean, multiply_by(decoder.head), adapters, lean=True)
+
+
+def _opened(
+    decoder: Decoder, shape: KvShape, forward: Forward, head: Multiply, adapters: Adapters[Stacked] | Adapters[Beside], *,
+    lean: bool = False, native: bool = False,
+) -> Opened:  # fmt: skip
+    """Lets go of the weights that are held in a layout of their own; what is left of the decoder is not to be called."""
+    n_vocab, products = decoder.head.shape[0], decoder.products()
+    if native:
+        _narrow(decoder.body.get_submodule("embed_tokens"))
+    rest = sum(p.numel() * p.element_size() for p in decoder.body.parameters())
+    laid_out = sum(p.frozen.extended()[:, : p.n_in].numel() for p in products) + decoder.head.numel()
+    if lean:
+        for product in products:
+            beside_NR = product.frozen.beside_NR
+            product.frozen = Dense(beside_NR.new_empty(len(beside_NR), 0))
+        decoder.head = decoder.head.new_empty(0)
+    weights_bytes = rest + laid_out * decoder.dtype.itemsize
+    return Opened(
+        forward, head, decoder.dtype, n_vocab, decoder.softcap, adapters, shape, weights_bytes, lean=lean, native=native
+    )  # fmt: skip
+
+
+def _narrow(embed: nn.Module) -> None:
+    """Embeddings that were stored in bfloat16 are held so: half the memory, the same numbers."""
+    if type(embed) is not nn.Embedding:  # others scale what they look up
+        return
+    narrow_VD = embed.weight.to(torch.bfloat16)
+    if torch.equal(narrow_VD.to(embed.weight.dtype), embed.weight):
+        embed.weight = nn.Parameter(narrow_VD, requires_grad=False)
 
 
 def _agrees(got_TD: Tensor, wanted_TD: Tensor) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-BLOCK = 32  # tokens
+BLOCK = 16  # tokens
 
 
 @dataclass(slots=True, eq=False)

@@ -20,7 +20,8 @@ def fits(layers: Layers[NativeProduct]) -> bool:
     """Whether the kernels know these shapes."""
     sizes = [layers.norm.weight.shape[0], *(layer.down.n_in for layer in layers.each)]
     asked = [layer.asked for layer in layers.each]
-    return all(s % LANES == 0 for s in sizes) and all(a.head_dim in HEAD_DIMS and a.softcap is None for a in asked)
+    alike = len({(layer.qkv.n_out, layer.out.n_in) for layer in layers.each}) == 1
+    return alike and all(s % LANES == 0 for s in sizes) and all(a.head_dim in HEAD_DIMS and a.softcap is None for a in asked)
 
 
 class NativeForward:

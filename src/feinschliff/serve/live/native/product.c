@@ -6,6 +6,8 @@
 #include "lanes.h"
 #include <omp.h>
 
+typedef int32_t __attribute__((may_alias)) Pair; /* two inputs read as one number */
+
 #define BLOCK 32
 #define TILE 14 /* rows at once: 28 sums, 2 weights and 1 input fill the registers */
 
@@ -23,7 +25,7 @@ INLINE void tile(const int R, const bf16 *w, int from, int to, const bf16 *const
         __m512bh w0 = pairs(w + (int64_t)k * 64), w1 = pairs(w + (int64_t)k * 64 + 32);
 #pragma GCC unroll 14
         for (int r = 0; r < R; r++) {
-            __m512bh pair = (__m512bh)_mm512_set1_epi32(((const int32_t *)x[r])[k]);
+            __m512bh pair = (__m512bh)_mm512_set1_epi32(((const Pair *)x[r])[k]);
             s[2 * r] = _mm512_dpbf16_ps(s[2 * r], w0, pair);
             s[2 * r + 1] = _mm512_dpbf16_ps(s[2 * r + 1], w1, pair);
         }

@@ -1,7 +1,7 @@
 """The pass through the kernels: attention as torch's, whole models as in float32, answers the same alone and in company."""
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from feinschliff.core.jobs import Lora
 from feinschliff.core.live import Limits, LiveSampling, Piece, Submit, TokenPrompt
@@ -10,9 +10,12 @@ from feinschliff.nn.model import load
 from feinschliff.nn.native import build
 from feinschliff.serve.live.attend import Part, Shared, StepAttend
 from feinschliff.serve.live.engine import LiveEngine
+from feinschliff.serve.live.forward import look
 from feinschliff.serve.live.kv import KvShape, Slots
-from feinschliff.serve.live.native.forward import Heads
+from feinschliff.serve.live.layers import Layers
+from feinschliff.serve.live.native.forward import Heads, fits
 from feinschliff.serve.live.native.kernels import HEAD_DIMS, SOURCES, loaded
+from feinschliff.serve.live.native.products import NativeProduct
 from tiny import make_tiny_tokenizer
 
 pytestmark = pytest.mark.skipif(loaded() is None, reason="no kernels: they need AVX-512 with bfloat16 and a C compiler")
@@ -119,6 +122,32 @@ def test_company_changes_no_answer(model, tmp_path):
         assert [token for token, _ in other] == [token for token, _ in one]
         assert [p for _, p in other] == pytest.approx([p for _, p in one], abs=0.02)
     assert len({tuple(token for token, _ in answer) for answer in alone}) > 3
+
+
+def test_embeddings_stored_in_bfloat16_stay_so(model, tmp_path):
+    stored = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
+    stored.save_pretrained(tmp_path)
+    make_tiny_tokenizer().save_pretrained(tmp_path)
+    wide, narrow = (LiveEngine(folder, lambda event: None) for folder in (model, tmp_path))
+    embeddings = stored.get_input_embeddings().weight.numel()
+    assert narrow.native
+    assert wide.ready().weights_bytes - narrow.ready().weights_bytes == 2 * embeddings
+    with torch.inference_mode():
+        slots = Slots(narrow._slots.shape)
+        slots.fit(1, 150)
+        for engine in (wide, narrow):
+            engine._adapters.use([None] * 150)
+        ask = torch.tensor(PROMPT), torch.arange(150), StepAttend(slots, [Part(0, 0, 150)])
+        torch.testing.assert_close(narrow._forward(*ask), wide._forward(*ask), rtol=0.1, atol=0.3)
+
+
+def test_layers_of_unlike_widths_are_left_to_torch(model):
+    decoder = load(model, dtype=torch.bfloat16, trainable=False)
+    _, asked = look(decoder)
+    layers = Layers.of(decoder, asked, [NativeProduct(p, i) for i, p in enumerate(decoder.products())])
+    assert fits(layers)
+    layers.each[1].qkv.n_out += 32  # one more query head than the first layer has
+    assert not fits(layers)
 
 
 def test_without_a_compiler_there_are_no_kernels(monkeypatch):
