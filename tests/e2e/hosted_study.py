@@ -1,8 +1,6 @@
 """One study file with arms of this machine and of an Azure resource, which is `feinschliff serve` in another process."""
 import json
-import os
 import random
-import signal
 import socket
 import subprocess
 import sys
@@ -89,7 +87,7 @@ class Pair:
     def finish(self) -> dict:
         """To the end; what it wrote."""
         process = self.start()
-        said, errors = process.communicate(timeout=240)
+        said, errors = process.communicate(timeout=1000)
         assert process.returncode == 0, f"{said[-1500:]}\n{errors}\n{self.server.log[-2000:]}"
         return json.loads((self.out / "report.json").read_text(encoding="utf-8"))
 
@@ -101,6 +99,11 @@ class Pair:
         for pid in programs:
             self.server.kill_process(pid)
         self.server.start()
+
+    def progress(self) -> int:
+        """A number that grows with all that a study leaves on disk: answers, events of both trainings, chunks, timings, grades."""
+        lines = [self.out / "hosted/azure/answers.jsonl", *self.out.glob("runs/**/events.jsonl")]
+        return sum(file.read_bytes().count(b"\n") for file in lines if file.is_file()) + len(list(self.out.glob("arms/**/*.json")))
 
     def jobs(self) -> list[dict]:
         return self._get("/openai/fine_tuning/jobs?api-version=2024-10-21")["data"]
@@ -120,24 +123,24 @@ class Pair:
         return [json.loads(line) for line in lines]
 
 
-def disturb(pair: Pair, chance: random.Random, longest_s: float) -> str:
-    """Run the study for a random time, then kill -9 it, the resource, or both. What was killed."""
+def disturb(pair: Pair, chance: random.Random, at: int) -> str:
+    """Run the study until it has come so far (`Pair.progress`), and a moment longer; then kill -9 it, the resource, or both. What was killed."""
     process = pair.start()
-    end = time.monotonic() + chance.uniform(0.2, longest_s)
-    while time.monotonic() < end and process.poll() is None:
-        time.sleep(0.02)
+    while pair.progress() < at and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(chance.uniform(0, 0.5))
     what = chance.choice(["study", "resource", "both"])
     if what in ("resource", "both"):
         pair.kill_resource()
-    if what == "resource":  # the study goes on while the other side is away, and a little after
+    if what == "resource":  # the study goes on meanwhile, and a little after
         time.sleep(chance.uniform(0, 2))
     if process.poll() is None:
         if what == "both" or chance.random() < 0.5:
             kill_family(process.pid)
         else:  # its programs outlive it
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
     process.communicate()
-    return what
+    return f"{what} at {at}"
 
 
 def measured(report: dict) -> dict:
