@@ -3,6 +3,8 @@
 Every state is a row, every change one transaction, and the training program resumes exactly; so a kill at any moment, of the
 server, of the program, or of both, is answered by doing the same step again. Events carry keys: what was told is not told twice.
 """
+import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,7 +16,10 @@ from feinschliff.app.lineage import START, bring_start
 from feinschliff.app.service import Service
 from feinschliff.catalog.fit import duration
 from feinschliff.catalog.models import HERE
+from feinschliff.catalog.regions import Machine, Ray
 from feinschliff.catalog.workload import Counted
+from feinschliff.compute import process
+from feinschliff.compute.ray import OnRay
 from feinschliff.core.errors import (
     DoesNotFit,
     FeinschliffError,
@@ -25,6 +30,7 @@ from feinschliff.core.errors import (
 )
 from feinschliff.core.finetune import NewJob
 from feinschliff.core.jobs import TRAIN_EVENT, Finished, Hyperparameters, Lora, TrainSpec
+from feinschliff.core.ports import Compute
 from feinschliff.core.service import FileStatus, JobStatus, ModelName, ProjectId
 from feinschliff.data.files import write_text
 from feinschliff.providers.run_log import RunLogs
@@ -35,6 +41,7 @@ from feinschliff.store import jobs as rows
 from feinschliff.store.database import Session
 from feinschliff.store.tables import JobRow
 
+AGAIN_S = 10.0  # until a region that did not answer is asked again
 MOST_DEATHS = 3  # of the training program in a row without a further step; then the job fails
 
 
@@ -46,26 +53,38 @@ class Training:
         self._runs = runs
         self._logs = RunLogs()
         self._progress = Progress(service, runs.root)
+        self._not_before: dict[str, float] = {}  # job → when its region is asked again, by the monotonic clock
 
     def step(self) -> bool:
         """Bring every job as far as it can go now; False where nothing changed."""
         changed = self._stop_what_should_not_run()
         with self._service.database.read() as db:
             waiting = rows.jobs_in(db, (JobStatus.VALIDATING, JobStatus.QUEUED, JobStatus.RUNNING))
-        most = max(self._service.settings.limits.running_jobs, self._service.market.regions.regions[HERE].concurrency)
-        n_running = sum(job.status == JobStatus.RUNNING for job in waiting)
+        n_running = Counter(self._region(job)[0] for job in waiting if job.status == JobStatus.RUNNING)
         for job in waiting:
             match JobStatus(job.status):
                 case JobStatus.VALIDATING:
                     changed |= self._change(job.id, JobStatus.VALIDATING, self._validate)
-                case JobStatus.QUEUED if n_running < most:
-                    n_running += self._prepare(job)
+                case JobStatus.QUEUED if n_running[self._region(job)[0]] < self._most(job):
+                    n_running[self._region(job)[0]] += self._prepare(job)
                     changed = True
                 case JobStatus.RUNNING:
                     changed |= self._follow(job)
                 case _:
                     pass
         return changed
+
+    def _region(self, job: JobRow) -> tuple[str, Machine | Ray]:
+        return admission.place_of(self._service, NewJob.model_validate(job.request))
+
+    def _place(self, job: JobRow) -> Compute:
+        _, place = self._region(job)
+        return OnRay(place.address, cpus=place.cpus, gpus=place.gpus, workers=place.workers) if isinstance(place, Ray) else process.Here()
+
+    def _most(self, job: JobRow) -> int:
+        """Jobs at once in its region."""
+        name, place = self._region(job)
+        return max(self._service.settings.limits.running_jobs, place.concurrency) if name == HERE else place.concurrency
 
     def stop(self) -> None:
         """At the server's end: programs stop, and go on from their last saved step at the next start."""
@@ -180,18 +199,23 @@ class Training:
             with self._service.blobs.locked() if any(isinstance(e, Finished) for e in events) else nullcontext():
                 self._change(job.id, JobStatus.RUNNING, lambda db, row: self._progress.take(db, row, events))
             return True
-        if alive:
+        if alive or time.monotonic() < self._not_before.get(job.id, 0.0):
             return False
+        if self._runs.unreachable(job.id) and job.id not in self._not_before:
+            self._not_before[job.id] = time.monotonic() + AGAIN_S
+            said = f"The job waits for its region. {self._runs.last_words(job.id)}"
+            return self._change(job.id, JobStatus.RUNNING, lambda db, row: jobs.warn(self._service, db, row, [said]) is None)
+        waited = self._not_before.pop(job.id, None) is not None
 
         def restart(db: Session, row: JobRow) -> bool:
-            row.n_deaths += self._runs.died(job.id)
+            row.n_deaths += self._runs.died(job.id) and not waited
             if row.n_deaths < MOST_DEATHS:
                 return False
             why = f"The training program ended {MOST_DEATHS} times without a further step; if it was killed for memory, use a smaller model or shorter examples."
             return self._progress.fail(db, row, "training_died", f"{why} {self._runs.last_words(job.id)}".strip(), None)
 
         if not self._change(job.id, JobStatus.RUNNING, restart):
-            self._runs.start(job.id)
+            self._runs.start(job.id, self._place(job))
         return True
 
 
