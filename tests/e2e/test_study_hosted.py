@@ -56,6 +56,7 @@ def killed_at_random(pair, undisturbed, seed, n):
     chance = random.Random(seed)
     moments = sorted(chance.sample(range(undisturbed[0].progress()), n))
     killed = [disturb(pair, chance, at) for at in moments]
+    print(killed)
     report = pair.finish()
     assert measured(report) == measured(undisturbed[1]), killed
     assert [job["status"] for job in pair.jobs()] == ["succeeded"], killed
@@ -67,6 +68,7 @@ def test_either_side_killed(pair, undisturbed):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(2, 7))
-def test_either_side_killed_at_random_moments(pair, undisturbed, seed):
-    killed_at_random(pair, undisturbed, seed, n=4)
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", [2, 3])
+def test_either_side_killed_at_twenty_random_moments(pair, undisturbed, seed):
+    killed_at_random(pair, undisturbed, seed, n=20)

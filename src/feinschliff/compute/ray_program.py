@@ -4,6 +4,7 @@ Each rank is a detached actor with a name, so that another start finds what runs
 it. A process of its own, because Ray ends the process that it is loaded in when its cluster goes.
 """
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import ray
 from ray.actor import ActorHandle
@@ -68,12 +70,13 @@ def _asked_to_stop(*_: object) -> None:
 
 def main(placed: Placed) -> int:
     try:
-        ray.init(address=placed.address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+        _knock(placed.address)
+        ray.init(address=placed.address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError) as error:
         sys.stderr.write(f"The Ray cluster at {placed.address} does not answer: {str(error).splitlines()[0]}\n")
         return process.UNREACHABLE
     signal.signal(signal.SIGTERM, _asked_to_stop)
-    ranks: list[ActorHandle] = []
+    ranks: list[ActorHandle[Rank]] = []
     group: PlacementGroup | None = None
     try:
         group = _group(placed)
@@ -93,6 +96,13 @@ def main(placed: Placed) -> int:
             _quietly(lambda: remove_placement_group(group))
 
 
+def _knock(address: str) -> None:
+    """Ray itself looks for minutes for a cluster that is not there. Raises OSError."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=5):
+        pass
+
+
 def _group(placed: Placed) -> PlacementGroup | None:
     """All ranks or none: half of them would wait for the others and hold what those need."""
     if placed.workers == 1:
@@ -104,15 +114,15 @@ def _resources(placed: Placed) -> dict[str, float]:
     return {"CPU": placed.cpus} | ({"GPU": placed.gpus} if placed.gpus else {})
 
 
-def _rank(placed: Placed, number: int, group: PlacementGroup | None) -> ActorHandle:
+def _rank(placed: Placed, number: int, group: PlacementGroup | None) -> ActorHandle[Rank]:
     where = {} if group is None else {"scheduling_strategy": PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=number)}
-    made = ray.remote(Rank).options(
+    options = ray.remote(Rank).options(
         name=f"{placed.name}-{number}", lifetime="detached", get_if_exists=True, num_cpus=placed.cpus, num_gpus=placed.gpus, max_restarts=0, **where
     )
-    return made.remote()
+    return cast("ActorHandle[Rank]", options.remote())
 
 
-def _followed(placed: Placed, ranks: Sequence[ActorHandle]) -> int:
+def _followed(placed: Placed, ranks: Sequence[ActorHandle[Rank]]) -> int:
     """Until all ranks have ended, or one did not end well: the others wait for it then, in vain."""
     host, port = ray.get(ranks[0].address.remote())
     for number, rank in enumerate(ranks):
