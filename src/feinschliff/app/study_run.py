@@ -155,9 +155,9 @@ class _Job:
         return self.backends.open_responder(run / "model" if run else None, self._advanced)
 
     async def _answer_tuned(self, training: Training, pantry: OpenPantry) -> None:
-        """The held-out set through a training's model; only the chosen one's answers are timed one at a time."""
+        """The held-out set through a training's model; of this machine's, only the chosen one's are timed one at a time."""
         folders = {arm: answers_of(self.layout, training, arm) for arm in asked_of(self.study, training)}
-        latency = training == self.trained.chosen
+        latency = bool(training.host) or training == self.trained.chosen
         todo = [arm for arm, folder in folders.items() if not self._is_done(folder, latency=latency)]
         if not todo:
             if training.host:
