@@ -1,9 +1,6 @@
 """Every place where programs run keeps the same promises: this machine, and a Ray cluster (a real one, of this machine alone)."""
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,6 +8,7 @@ import pytest
 
 from feinschliff.compute import process
 from feinschliff.compute.ray import OnRay
+from ray_cluster import free_port, ray_cluster
 
 PROGRAM = """
 import os, signal, sys, time
@@ -34,19 +32,8 @@ raise SystemExit(int(sys.argv[3]))
 def cluster(tmp_path_factory):
     """The address of a Ray cluster of one machine that lives as long as the module's tests."""
     pytest.importorskip("ray", reason="needs the extra: pip install 'feinschliff[ray]'")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("ray")
-    command = ["start", "--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=2", "--disable-usage-stats", f"--temp-dir={folder}", "--block"]
-    with (folder / "head.log").open("w", encoding="utf-8") as log:
-        head = subprocess.Popen([str(Path(sys.executable).parent / "ray"), *command], stdout=log, stderr=log, start_new_session=True)
-    try:
-        wait_until(lambda: "Ray runtime started" in (folder / "head.log").read_text(encoding="utf-8"))
-        yield f"127.0.0.1:{port}"
-    finally:
-        os.killpg(head.pid, signal.SIGTERM)
-        head.wait(60)
+    with ray_cluster(tmp_path_factory.mktemp("ray"), free_port()) as address:
+        yield address
 
 
 @pytest.fixture(params=["process", pytest.param("ray", marks=[pytest.mark.long, pytest.mark.timeout(600)])])
@@ -145,8 +132,6 @@ def test_ranks_are_told_who_they_are(cluster, tmp_path, monkeypatch):
 
 def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path):
     pytest.importorskip("ray", reason="needs the extra: pip install 'feinschliff[ray]'")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        child = OnRay(f"127.0.0.1:{probe.getsockname()[1]}").start("a", "contract_program", [], tmp_path / "log.txt")
-        assert child.wait(120) == process.UNREACHABLE
+    child = OnRay(f"127.0.0.1:{free_port()}").start("a", "contract_program", [], tmp_path / "log.txt")
+    assert child.wait(120) == process.UNREACHABLE
     assert "does not answer" in process.last_lines(tmp_path / "log.txt")
