@@ -1,8 +1,5 @@
 """Jobs of the service on a Ray cluster of this machine: real ones, with workers and the cluster itself killed."""
-import os
-import signal
-from pathlib import Path
-
+import psutil
 import pytest
 from running import Server, wait_until
 from test_files import training_lines
@@ -44,9 +41,8 @@ def test_a_job_waits_for_its_cluster_and_ends_as_if_nothing_had_died(server, por
     with ray_cluster(tmp_path_factory.mktemp("ray"), port):
         run = server.data / "runs" / there
         wait_until(lambda: (run / "events.jsonl").exists() and (run / "events.jsonl").read_text().count('"step"') >= 10, seconds=240)
-        for process in Path("/proc").iterdir():  # the program on the cluster, wherever its parent is
-            if process.name.isdigit() and f"feinschliff.train\0{run}".encode() in (process / "cmdline").read_bytes():
-                os.kill(int(process.name), signal.SIGKILL)
+        (program,) = [p for p in psutil.process_iter(["cmdline"]) if {"feinschliff.train", str(run)} <= set(p.info["cmdline"] or ())]
+        program.kill()  # on the cluster, wherever its parent is
         wait_until(lambda: client.fine_tuning.jobs.retrieve(there).status in ("succeeded", "failed"), seconds=240)
         assert client.fine_tuning.jobs.retrieve(there).status == "succeeded", events()
         here = client.fine_tuning.jobs.create(model="tiny", training_file=file, seed=3, **chosen).id

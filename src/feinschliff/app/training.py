@@ -60,30 +60,33 @@ class Training:
         changed = self._stop_what_should_not_run()
         with self._service.database.read() as db:
             waiting = rows.jobs_in(db, (JobStatus.VALIDATING, JobStatus.QUEUED, JobStatus.RUNNING))
-        n_running = Counter(self._region(job)[0] for job in waiting if job.status == JobStatus.RUNNING)
+        places = {job.id: self._region(job) for job in waiting}
+        n_running = Counter(place[0] for job in waiting if job.status == JobStatus.RUNNING and (place := places[job.id]))
         for job in waiting:
+            place = places[job.id]
             match JobStatus(job.status):
                 case JobStatus.VALIDATING:
                     changed |= self._change(job.id, JobStatus.VALIDATING, self._validate)
-                case JobStatus.QUEUED if n_running[self._region(job)[0]] < self._most(job):
-                    n_running[self._region(job)[0]] += self._prepare(job)
+                case JobStatus.QUEUED if place is not None and n_running[place[0]] < self._most(*place):
+                    n_running[place[0]] += self._prepare(job)
                     changed = True
-                case JobStatus.RUNNING:
-                    changed |= self._follow(job)
+                case JobStatus.RUNNING if place is not None:
+                    changed |= self._follow(job, place[1])
                 case _:
                     pass
         return changed
 
-    def _region(self, job: JobRow) -> tuple[str, Machine | Ray]:
-        return admission.place_of(self._service, NewJob.model_validate(job.request))
+    def _region(self, job: JobRow) -> tuple[str, Machine | Ray] | None:
+        """None where its region is no longer configured: the job waits."""
+        try:
+            return admission.place_of(self._service, NewJob.model_validate(job.request))
+        except FeinschliffError as error:
+            said = f"The job waits for its region. {error.message}"
+            self._change(job.id, JobStatus(job.status), lambda db, row: jobs.warn(self._service, db, row, [said]) is None)
+            return None
 
-    def _place(self, job: JobRow) -> Compute:
-        _, place = self._region(job)
-        return OnRay(place.address, cpus=place.cpus, gpus=place.gpus, workers=place.workers) if isinstance(place, Ray) else process.Here()
-
-    def _most(self, job: JobRow) -> int:
-        """Jobs at once in its region."""
-        name, place = self._region(job)
+    def _most(self, name: str, place: Machine | Ray) -> int:
+        """Jobs at once in a region."""
         return max(self._service.settings.limits.running_jobs, place.concurrency) if name == HERE else place.concurrency
 
     def stop(self) -> None:
@@ -188,7 +191,7 @@ class Training:
             raise ProgramFailed(describe(check), hint="Correct the file and upload it again.")
         return Counted(n_examples=check.n_examples, tokens=check.n_tokens or 0, trained=check.n_trained or 0, longest=check.longest or 0)
 
-    def _follow(self, job: JobRow) -> bool:
+    def _follow(self, job: JobRow, place: Machine | Ray) -> bool:
         """Take over what the program has said, and see whether it lives."""
         alive = self._runs.alive(job.id)  # asked before reading, so that nothing written before the end is missed
         log = self._runs.folder(job.id) / "events.jsonl"
@@ -215,8 +218,12 @@ class Training:
             return self._progress.fail(db, row, "training_died", f"{why} {self._runs.last_words(job.id)}".strip(), None)
 
         if not self._change(job.id, JobStatus.RUNNING, restart):
-            self._runs.start(job.id, self._place(job))
+            self._runs.start(job.id, _compute(place))
         return True
+
+
+def _compute(place: Machine | Ray) -> Compute:
+    return OnRay(place.address, cpus=place.cpus, gpus=place.gpus, workers=place.workers) if isinstance(place, Ray) else process.Here()
 
 
 def _at_fault(error: FeinschliffError) -> str | None:
