@@ -144,9 +144,8 @@ def disturb(pair: Pair, chance: random.Random, at: int) -> str:
 
 
 def measured(report: dict) -> dict:
-    """What two runs of the same study agree in: all but clocks, what was asked twice, and which machine's names were drawn."""
+    """What two runs of the same study agree in. Answers of a live engine may differ with their company, as a hosted model's do."""
     cleaned = without_clocks(report)
-    for host in cleaned["hosted"]:
-        for drawn in ("requests", "input_tokens", "output_tokens", "answers_money", "tuned_model"):
-            host.pop(drawn)
-    return cleaned
+    local = {arm["name"]: (arm["metrics"], arm["input_tokens"], arm["output_tokens"]) for arm in cleaned["arms"] if "azure" not in arm["name"]}
+    hosted = [(host["name"], host["steps"], host["trained_tokens"], host["training_money"]) for host in cleaned["hosted"]]
+    return {"decision": cleaned["verdict"]["decision"], "local arms": local, "hosted": hosted, "training": cleaned["training"], "held out": cleaned["held_out"]}
