@@ -3,17 +3,33 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from feinschliff.app.remote_admission import (
+    admit,
+    answering_there,
+    hosted_name,
+    model_there,
+    remote_place,
+)
+from feinschliff.app.study_folder import Layout
+from feinschliff.app.study_hosted import Host
 from feinschliff.app.study_run import Backends
+from feinschliff.app.study_training import hosted_spec
 from feinschliff.catalog.market import Market, load_market
 from feinschliff.catalog.models import Catalog, CatalogModel
+from feinschliff.catalog.offers import check_residency
 from feinschliff.catalog.regions import Azure, OpenAi
+from feinschliff.catalog.workload import FileSizes, at_least
 from feinschliff.core.engine import Sampling
+from feinschliff.core.finetune import TuningHyperparameters
 from feinschliff.core.ports import Embedder, Responder
 from feinschliff.core.study import Study
+from feinschliff.data.__main__ import check_file
+from feinschliff.evals.compare import is_tuned
 from feinschliff.providers import weights
 from feinschliff.providers.engine import LocalEmbedder, LocalResponder, Program
 from feinschliff.providers.remote.connect import connect
@@ -72,18 +88,15 @@ def model_folder(name: str, note: Callable[[str], None] = lambda text: None) -> 
 
 
 def study_backends(study: Study, out: Path, note: Callable[[str], None]) -> Backends:
-    """This machine, for one study whose folder is `out`."""
+    """This machine, and the hosts that the study asks, for one study whose folder is `out`."""
     base = model_folder(study.model.base, note)
 
     @contextmanager
     def open_responder(tuned: Path | None, on_progress: Callable[[int], None]) -> Iterator[Responder]:
         adapter = tuned if tuned is not None and (tuned / "adapter_config.json").is_file() else None
         whole = base if tuned is None or adapter is not None else tuned
-        sampling = Sampling(
-            max_tokens=study.model.max_output_tokens, temperature=study.model.temperature, seed=study.model.seed
-        )
         with Program(whole, out / "logs" / "answering.log") as program:
-            yield LocalResponder(program, sampling, study.model.batch_size, adapter, on_progress)
+            yield LocalResponder(program, _sampling(study), study.model.batch_size, adapter, on_progress)
 
     @contextmanager
     def open_embedder() -> Iterator[Embedder]:
@@ -99,7 +112,55 @@ def study_backends(study: Study, out: Path, note: Callable[[str], None]) -> Back
         trainer=LocalTrainer,
         device=device(),
         versions={name: found for name in REPORTED if (found := _version(name))},
+        hosts=study_hosts(study, out),
     )
+
+
+def study_hosts(study: Study, out: Path) -> dict[str, Host]:
+    """The hosted models that arms ask. All that can be refused is refused here, before anything is asked or paid.
+
+    Raises RegionNotConfigured, NotOffered (a model or settings that the region does not tune, data that may not go there), MissingExtra.
+    """
+    asked = dict.fromkeys(name for arm in study.arms if (name := study.host_of(arm)))
+    market = own_market() if asked else None
+    return {} if market is None else {name: _study_host(study, name, market, out) for name in asked}
+
+
+def _study_host(study: Study, name: str, market: Market, out: Path) -> Host:
+    from feinschliff.providers.remote.deploying import Deployments
+    from feinschliff.providers.remote.study_host import StudyHost
+    from feinschliff.providers.remote.trainer import Task, check_spec
+
+    hosted, today = study.hosted[name], datetime.now(UTC).date()
+    region, place = remote_place(market.regions, hosted.region, market)
+    check_residency(study.data.stays_in, region, place)
+    tuned = any(is_tuned(arm) and study.host_of(arm) == name for arm in study.arms)
+    model = model_there(market, hosted.model, region, today) if tuned else answering_there(market, hosted.model, place)
+    ledger = remote_ledger(region)
+
+    def admitted(rows: Path, wanted: TuningHyperparameters) -> int:
+        found = check_file(rows, None, None)
+        sizes = FileSizes(n_examples=found.n_examples, characters=found.n_characters, longest=found.longest_characters)
+        return admit(market, region, model, at_least(sizes), wanted, ledger.spent(), study.data.stays_in, today).tokens
+
+    with remote_account(region, place, model):
+        pass  # its credential is there
+    if tuned:
+        check_spec(hosted_spec(study, name), region)
+    if tuned and isinstance(place, Azure):
+        with Deployments(region, place):
+            pass  # and what deploying needs
+    return StudyHost(
+        region=region, model=hosted_name(model), asks=hosted.deployment or hosted_name(model), place=place, folder=Layout(out).hosted / name,
+        sampling=_sampling(study), price=market.prices.of(model), connect=lambda: remote_account(region, place, model), ledger=ledger,
+        task=Task(
+            model=hosted_name(model), training=place.training if isinstance(place, Azure) else None, concurrency=place.concurrency, admit=admitted,
+        ),
+    )  # fmt: skip
+
+
+def _sampling(study: Study) -> Sampling:
+    return Sampling(max_tokens=study.model.max_output_tokens, temperature=study.model.temperature, seed=study.model.seed)
 
 
 def device() -> str:

@@ -15,7 +15,6 @@ from feinschliff.train.events import EventLog
 from feinschliff.train.loop import train
 
 LEARNT = {"People in Basel?": "RETURN 10", "The capital of Chad?": "It is N'Djamena.", "Bern?": "no"}
-EMPTY_THOUGHT = "<think>\n\n</think>\n\n"  # Qwen 3 writes it in front of an answer
 
 
 def trained(folder, model):
@@ -53,9 +52,8 @@ def test_from_the_file_to_the_answer(family, tmp_path):
     assert events[0].n_too_long == 0
     assert isinstance(events[-1], Finished)
     assert (tmp_path / "run" / "checkpoints").is_dir()
-    expected = {q: EMPTY_THOUGHT + a if family == "Qwen 3" else a for q, a in LEARNT.items()}
     adapter = tmp_path / "run" / "model"
-    assert {q: a.strip() for q, a in served(model, adapter).items()} == {q: a.strip() for q, a in expected.items()}
+    assert {q: a.strip() for q, a in served(model, adapter).items()} == {q: a.strip() for q, a in LEARNT.items()}
     asked = Generate(id=1, conversations=tuple((user(q),) for q in LEARNT), adapter=str(adapter), sampling=Sampling(max_tokens=40))
     replies = ChatEngine(model, torch.float32).answer(asked, lambda done: None)
-    assert [r.text.strip() for r in replies.replies] == [a.strip() for a in expected.values()]
+    assert [r.text.strip() for r in replies.replies] == [a.strip() for a in LEARNT.values()]

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 
 from feinschliff.app.service import Service, today
 from feinschliff.catalog.billing import Budget, Spent, check_budget
-from feinschliff.catalog.fit import Fit, fit
+from feinschliff.catalog.fit import Fit, Hardware, fit
 from feinschliff.catalog.machine import this_machine
 from feinschliff.catalog.models import HERE
 from feinschliff.catalog.offers import check_fit, check_offered, notices
-from feinschliff.catalog.regions import Machine
+from feinschliff.catalog.region_views import hardware_of
+from feinschliff.catalog.regions import Machine, Ray
 from feinschliff.catalog.workload import Counted, FileSizes, at_least, work_of
 from feinschliff.core.errors import ModelUnavailable, NotOffered
 from feinschliff.core.finetune import NewJob
@@ -73,7 +74,7 @@ def _admit(
     if name not in service.offered.folders:
         check_offered(model, region, market.regions, day)
     work = work_of(counted, new.hyperparameters)
-    found = fit(model, Lora(), "auto", work, this_machine(whole=True), market.models)
+    found = fit(model, Lora(), "auto", work, _hardware(service, region), market.models)
     check_fit(found, model, region)
     tokens = work.epochs * work.per_epoch
     asked = Spent(training_tokens=tokens, money=_money(service, found.seconds or 0.0), jobs=1)
@@ -83,12 +84,25 @@ def _admit(
 
 
 def _region(service: Service, new: NewJob) -> str:
-    """Raises RegionNotConfigured, NotOffered."""
+    return place_of(service, new)[0]
+
+
+def place_of(service: Service, new: NewJob) -> tuple[str, Machine | Ray]:
+    """Where the job is to be trained. Raises RegionNotConfigured, NotOffered."""
     market = service.market
     name, region = market.regions.find(new.region or HERE, market.models)
-    if not isinstance(region, Machine):
-        raise NotOffered(f"The service trains on its own machine; {name} is of the kind '{region.kind}'.", hint=f"Leave out region, or say '{HERE}'.")
-    return name
+    if not isinstance(region, Machine | Ray):
+        raise NotOffered(
+            f"The service trains on its own machine and on Ray clusters; {name} is of the kind '{region.kind}'.",
+            hint=f"Leave out region, or say '{HERE}'; jobs there are run by feinschliff jobs run.",
+        )
+    return name, region
+
+
+def _hardware(service: Service, region: str) -> Hardware:
+    """In all. Of a cluster whose file says nothing, this machine's is taken."""
+    place = service.market.regions.regions[region]
+    return (None if isinstance(place, Machine) else hardware_of(region, place)) or this_machine(whole=True)
 
 
 def _budgets(service: Service, db: Session, project: ProjectId, region: str, others: list[Taken]) -> list[Budget]:

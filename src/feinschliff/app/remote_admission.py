@@ -37,13 +37,25 @@ def remote_place(regions: Regions, name: str, market: Market) -> tuple[str, Remo
 
 
 def model_there(market: Market, name: str, region: str, today: date) -> CatalogModel:
-    """The model of that name at the region's provider. Raises ModelUnavailable, NotOffered with where it is tuned."""
+    """The model of that name that the region tunes. Raises ModelUnavailable, NotOffered with where it is tuned."""
     place = market.regions.regions[region]
-    same = [m for m in market.models.models if name.lower() in (n.lower() for n in m.names)]
-    there = [m for m in same if offered(m, place)]
+    there = [m for m in _called(market, name) if offered(m, place)]
     chosen = there[-1] if there else market.models.find(name)
     check_offered(chosen, region, market.regions, today)
     return chosen
+
+
+def answering_there(market: Market, name: str, place: RemotePlace) -> CatalogModel:
+    """The model of that name that the region's provider has, tuned there or not. Raises ModelUnavailable, NotOffered."""
+    there = [m for m in _called(market, name) if m.provider == place.kind]
+    if not there:
+        other = market.models.find(name)
+        raise NotOffered(f"{other.id} is not a model of the provider '{place.kind}'.", hint="feinschliff catalog models --region REGION")
+    return there[-1]
+
+
+def _called(market: Market, name: str) -> list[CatalogModel]:
+    return [m for m in market.models.models if name.lower() in (n.lower() for n in m.names)]
 
 
 def hosted_name(model: CatalogModel) -> str:

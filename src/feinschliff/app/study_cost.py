@@ -89,19 +89,22 @@ def hosted_rates(price: Price) -> Rates:
 
 
 def measured(study: Study, report: Report, out: Path, rates: Rates) -> CostSheet:
-    """After a study has finished in `out`: its own token counts, and the training of the model that it proposes.
+    """After a study has finished in `out`: its own token counts, and the training of the model that it proposes. Of this machine's arms alone.
 
     Only time in which that model trained is counted: none of the waiting, and none of what failed.
     """
-    arms = {a.name: (a.input_tokens, a.output_tokens) for a in report.arms}
+    arms = {a.name: (a.input_tokens, a.output_tokens) for a in report.arms if study.host_of(a.name) is None}
+    tuned, untuned = (best if best in arms else None for best in (report.best_tuned, report.best_untuned))
     seconds = report.training.seconds if report.training and rates.here else None
     notes: list[str] = []
     if not rates.here:
         notes.append(f"Tokens are those of {report.base_model}; {rates.model} counts a few per cent more or less.")
     if report.seed_runs or report.learning_curve:
         notes.append("The training is that of the one model that is proposed for use; the study's other trainings are not in it.")
+    if len(arms) < len(report.arms):
+        notes.append("Arms that are answered elsewhere are not in it: their costs stand in the report.")
     tokens = training_tokens(report, out)
-    return sheet(study, rates, "measured", arms, tokens, seconds, report.best_tuned, report.best_untuned or None, None, notes)
+    return sheet(study, rates, "measured", arms, tokens, seconds, tuned, untuned, None, notes)
 
 
 def training_tokens(report: Report, out: Path) -> int:

@@ -65,9 +65,9 @@ def estimate(
         trained=round(sizes.n_train * sizes.answer), epochs=epochs,
     )  # fmt: skip
     fit = forecast(work) if forecast else None
-    arms = {a: (sizes.prompt + extra.of(a), sizes.answer) for a in study.arms}
-    strongest = max((a for a in study.arms if not is_tuned(a)), key=lambda a: arms[a][0], default=None)
-    leanest = min((a for a in study.arms if is_tuned(a)), key=lambda a: arms[a][0], default=None)
+    arms = {a: (sizes.prompt + extra.of(a), sizes.answer) for a in study.arms if study.host_of(a) is None}
+    strongest = max((a for a in arms if not is_tuned(a)), key=lambda a: arms[a][0], default=None)
+    leanest = min((a for a in arms if is_tuned(a)), key=lambda a: arms[a][0], default=None)
     notes = [
         f"Tokens are counted with the study's own model, on {min(SAMPLE, sizes.n_train):,} examples or fewer; answers are taken to be as long as the gold ones.",
         "Which untuned arm is best is not known yet: the one with the most context is compared.",

@@ -17,11 +17,12 @@ from feinschliff.retrieval.documents import matching_files
 # What an answer depends on. The rest of a study may change: it is then judged anew, without asking again.
 ANSWERING = ("split", "prompt", "few_shot", "retrieval", "model", "training")
 TRAINING = "[training]"
+HOSTED = "[hosted."
 # What adds runs beside the first one and leaves that as it is: more of them do not set it aside.
 MORE_RUNS = frozenset({"seeds", "learning_curve"})
 WORDS_ABOUT_DATA = frozenset({"labelled_by", "curated", "stays_in"})
 MARK = "inputs.sha256"
-OURS = re.compile(rf"lock|logs|\.{re.escape(MARK)}\.\d+\.part")  # may lie in a folder that was stopped before its mark
+OURS = re.compile(rf"lock|logs|hosted|\.{re.escape(MARK)}\.\d+\.part")  # may lie in a folder that was stopped before its mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class Layout:
     @property
     def runs(self) -> Path:
         return self.out / "runs"
+
+    @property
+    def hosted(self) -> Path:
+        """What was asked of providers: answers that were paid for, and whose they are."""
+        return self.out / "hosted"
 
     @property
     def run(self) -> Path:
@@ -63,6 +69,8 @@ def claimed(layout: Layout, inputs: Mapping[str, str]) -> Iterator[None]:
     with _locked(out):
         if mark.is_file() and (layout.data / RECORD).is_file():
             before = _read(mark)
+            # Hosted models come and go; one that comes again is to be the same.
+            inputs = {name: digest for name, digest in before.items() if name.startswith(HOSTED)} | dict(inputs)
             _compare(out, before, inputs)
             if before[TRAINING] != inputs[TRAINING]:
                 _set_aside(layout, before[TRAINING])
@@ -75,6 +83,7 @@ def inputs_of(study: Study, base: Path, base_sha256: str) -> dict[str, str]:
     """Name → sha256 of everything that an answer depends on: tables of the study, the files it names, the base model."""
     spec = {f"[{table}]": study.model_dump_json(include={table}, exclude={"training": set(MORE_RUNS)}) for table in ANSWERING}
     spec["[data]"] = study.data.model_dump_json(exclude=set(WORDS_ABOUT_DATA))
+    spec |= {f"{HOSTED}{name}]": hosted.model_dump_json() for name, hosted in study.hosted.items()}
     files = [*study.data.files, *study.split.test_files]
     if study.prompt is not None and study.prompt.file is not None:
         files.append(study.prompt.file)
@@ -105,7 +114,10 @@ def _read(mark: Path) -> dict[str, str]:
 
 
 def _compare(out: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    changed = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
+    changed = [
+        name for name in dict.fromkeys([*now, *before])
+        if before.get(name) != now.get(name) and not (name.startswith(HOSTED) and name not in before)
+    ]  # fmt: skip
     if changed not in ([], [TRAINING]):
         raise FolderInUse(
             f"{out} holds a study with other inputs; changed: {', '.join(changed)}.",

@@ -58,11 +58,13 @@ def fields_of(model: type[BaseModel]) -> Iterator[tuple[str, object]]:
 
 
 def models_in(annotation: object) -> list[type[BaseModel]]:
-    """The models that an annotation admits: `tuple[GraderSpec, ...]` → [GraderSpec], `Lora | Full` → both."""
+    """The models that an annotation admits: `tuple[GraderSpec, ...]` → [GraderSpec], `Lora | Full` → both, `dict[str, Hosted]` → [Hosted]."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) is Annotated:
         return models_in(get_args(annotation)[0])
+    if get_origin(annotation) is dict:
+        return models_in(get_args(annotation)[1])
     if get_origin(annotation) in (Union, UnionType, tuple):
         return [model for arg in get_args(annotation) for model in models_in(arg)]
     return []
@@ -72,11 +74,15 @@ def _known(loc: Sequence[Step]) -> tuple[Step, ...]:
     """The location without what pydantic adds inside it: union tags and the names of a union's branches."""
     kept: list[Step] = []
     models: list[type[BaseModel]] = [Study]
+    named = False  # by the user: `[hosted.NAME]`
     for i, step in enumerate(loc):
         fields = {name: annotation for model in models for name, annotation in fields_of(model)}
-        if step in fields:
+        if named:
             kept.append(step)
-            models = models_in(fields[step])
+            named = False
+        elif step in fields:
+            kept.append(step)
+            models, named = models_in(fields[step]), get_origin(fields[step]) is dict
         elif isinstance(step, int) or (i == len(loc) - 1 and _is_key(step, models)):
             kept.append(step)
     return tuple(kept)

@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from feinschliff.app.study_problems import models_in
+from feinschliff.core.finetune import TuningHyperparameters
 from feinschliff.core.jobs import EarlyStopping, Hyperparameters, Lora
 from feinschliff.core.study import Study
 
@@ -40,6 +41,11 @@ SHARED_FIELDS: dict[type[BaseModel], dict[str, str]] = {
         "weight_decay": "Pull of the trained weights towards zero.",
         "max_grad_norm": "Longer gradients are cut to this length.",
     },
+    TuningHyperparameters: {
+        "batch_size": "Examples per optimizer step.",
+        "learning_rate_multiplier": "What the provider's own learning rate is multiplied by.",
+        "n_epochs": "Passes over the training part.",
+    },
     EarlyStopping: {
         "patience": "Validations without progress before training ends.",
         "min_delta": "A loss that is lower by no more than this is no progress.",
@@ -63,6 +69,7 @@ def _section(model: type[BaseModel], table: str, *, repeated: bool) -> Iterator[
     for name, field in model.model_fields.items():
         models = models_in(field.annotation)
         path = f"{table}.{name}" if table else name
+        path += ".NAME" if get_origin(field.annotation) is dict and models else ""
         many = get_origin(field.annotation) is tuple
         nested += [(inner, path, many) for inner in models]
         if not models:

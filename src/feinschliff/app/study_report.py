@@ -12,13 +12,23 @@ import numpy as np
 from feinschliff.app.study_answers import ArmFolder, Outcome
 from feinschliff.app.study_folder import Layout
 from feinschliff.app.study_graders import Graders
+from feinschliff.app.study_hosted import hosted_reports
 from feinschliff.app.study_parts import StudyParts
 from feinschliff.app.study_repeats import Repeats
 from feinschliff.app.study_trainings import Trained, folder_of, planned, valid_loss
 from feinschliff.core.chat import Example
 from feinschliff.core.jobs import Finished, Started, Step, TrainEvent, Validation
 from feinschliff.core.ports import Reply, Score
-from feinschliff.core.report import Answer, ArmReport, Comparison, Latency, Report, TrainingReport
+from feinschliff.core.report import (
+    Answer,
+    ArmReport,
+    Comparison,
+    Cost,
+    HostedReport,
+    Latency,
+    Report,
+    TrainingReport,
+)
 from feinschliff.core.study import Goal, Study
 from feinschliff.data.files import write_text
 from feinschliff.evals import stats
@@ -32,11 +42,12 @@ from feinschliff.evals.compare import (
     metrics,
     metrics_by_part,
 )
-from feinschliff.evals.cost import Usage, cost
+from feinschliff.evals.cost import Usage, cost, hosted_cost
 from feinschliff.evals.facts import Facts
 from feinschliff.evals.verdict import decide
 
 if TYPE_CHECKING:
+    from feinschliff.app.study_hosted import Host
     from feinschliff.app.study_run import Backends, Observer
 
 MAX_POINTS = 400  # of a loss curve in the report
@@ -47,7 +58,7 @@ def write(
     timings: Mapping[str, float], observer: "Observer",
 ) -> Report:  # fmt: skip
     """Grade everything and write OUT/report.json and OUT/failures.jsonl."""
-    folders = {a: folder_of(layout, trained.chosen, a) for a in study.arms}
+    folders = {a: folder_of(study, layout, trained.chosen, a) for a in study.arms}
     outcomes = _grade(study, folders, parts, graders, observer)
     repeats = Repeats(study, layout, parts, graders, trained)
     scored = replace(_scored(study, parts, outcomes), repeats=repeats.graded())
@@ -66,12 +77,14 @@ def write(
         a: Usage(tokens[a], _mean(r.output_tokens for r in replies[a]), training.seconds if training else 0.0, is_tuned(a))
         for a in study.arms
     }
+    hosted = hosted_reports(study, layout, trained, backends.hosts)
+    costs = _costs(study, usages, untuned, hosted, backends.hosts)
     arms = tuple(
         ArmReport(
             name=a, metrics=metrics(scored, a), extra=_extra(study, outcomes[a], parts.test), parts=metrics_by_part(scored, a),
             input_tokens=tokens[a], output_tokens=usages[a].output_tokens, latency_ms=_latency(folders[a].latencies_ms() or []),
             answering_seconds=folders[a].seconds("test", len(parts.test)),
-            cost=cost(study.prices, study.traffic, usages[a], usages[untuned] if untuned else None),
+            cost=costs[a],
             wins=_against(comparisons, a, study.goal)[0], losses=_against(comparisons, a, study.goal)[1],
             worst=_worst(answers[a], study.measure.worst_answers),
         )
@@ -90,7 +103,8 @@ def write(
         created_at=datetime.now(UTC).isoformat(timespec="seconds"), base_model=study.model.base,
         base_model_sha256=backends.base_sha256, goal=_goal_words(study), goal_grader=study.goal.grader,
         goal_part=study.goal.part or "", goal_at_least=study.goal.at_least, held_out=parts.record.held_out, split=split,
-        arms=arms, best_untuned=untuned or "", best_tuned=tuned, comparisons=comparisons, training=training, seed_runs=seeds, learning_curve=curve,
+        arms=arms, best_untuned=untuned or "", best_tuned=tuned, comparisons=comparisons, training=training, seed_runs=seeds, hosted=hosted,
+        learning_curve=curve,
         verdict=decide(facts), versions=backends.versions,
         seeds={"split": study.split.seed, "training": study.training.seed, "answers": study.model.seed},
         device=backends.device, timings_s=dict(timings),
@@ -100,14 +114,31 @@ def write(
     return report
 
 
+def _costs(
+    study: Study, usages: Mapping[str, Usage], untuned: str | None, hosted: Sequence[HostedReport], hosts: "Mapping[str, Host]"
+) -> dict[str, Cost]:
+    """Every arm's, at the prices of where it is answered, beside the best untuned arm's at its own."""
+    charged = {report.name: report for report in hosted}
+
+    def of(arm: str, rival: Cost | None) -> Cost:
+        host, tuned = study.host_of(arm), is_tuned(arm)
+        if host is None:
+            return cost(study.prices, study.traffic, usages[arm], rival)
+        training = charged[host].training_money if tuned else 0.0
+        return hosted_cost(hosts[host].prices(tuned=tuned), charged[host].currency, training, study.traffic, usages[arm], rival)
+
+    rival = of(untuned, None) if untuned else None
+    return {arm: of(arm, rival) for arm in usages}
+
+
 def read_answers(
     study: Study, base: Path, layout: Layout, parts: StudyParts, report: Report
 ) -> dict[str, tuple[Answer, ...]]:
     """Every arm's held-out answers with their scores, for the side-by-side pages; from what `report`'s run left on disk."""
     labels = [parts.part_of(e, study.split.part) for e in parts.test]
     seed = report.seed_runs.chosen if report.seed_runs else study.training.seed
-    training = next(t for t in planned(study, layout) if t.whole and t.seed == seed)
-    folders = {a: folder_of(layout, training, a) for a in study.arms}
+    training = next((t for t in planned(study, layout) if t.whole and t.seed == seed), None)
+    folders = {a: folder_of(study, layout, training, a) for a in study.arms}
     with Graders(study, base) as graders:
         return {
             a: _answers(

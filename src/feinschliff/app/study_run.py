@@ -1,8 +1,9 @@
 """Run a study: baselines, training, tuned arms, grades, comparison, verdict. Killed at any moment, it goes on where it was."""
+import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Protocol
@@ -12,12 +13,31 @@ from feinschliff.app.study_answers import CHUNK, ArmFolder, n_chunks
 from feinschliff.app.study_file import prompt_text
 from feinschliff.app.study_folder import Layout, claimed, inputs_of
 from feinschliff.app.study_graders import Graders
+from feinschliff.app.study_hosted import Host
 from feinschliff.app.study_parts import StudyParts, prepare
-from feinschliff.app.study_training import Observer, OpenPantry, examples_of, pantry_of, spec_of, train
-from feinschliff.app.study_trainings import Trained, Training, answers_of, asked_of, chosen, planned
+from feinschliff.app.study_training import (
+    NotesOnly,
+    Observer,
+    OpenPantry,
+    examples_of,
+    pantry_of,
+    spec_of,
+    train,
+)
+from feinschliff.app.study_trainings import (
+    Events,
+    Trained,
+    Training,
+    answers_of,
+    asked_of,
+    chosen,
+    planned,
+    planned_elsewhere,
+)
 from feinschliff.arms.context import with_context
 from feinschliff.arms.recipe import Pantry, build
 from feinschliff.core.chat import Example
+from feinschliff.core.jobs import JobId, TrainSpec
 from feinschliff.core.ports import Embedder, Responder, Trainer
 from feinschliff.core.report import Report
 from feinschliff.core.study import Study
@@ -43,6 +63,7 @@ class Backends:
     trainer: Callable[[Path], Trainer]  # for runs under a folder
     device: str
     versions: dict[str, str]
+    hosts: Mapping[str, Host] = field(default_factory=dict)  # by the name of their [hosted.NAME]
 
 
 async def run(study: Study, base: Path, out: Path, backends: Backends, observer: Observer) -> Report:
@@ -70,7 +91,7 @@ class _Job:
     ) -> None:  # fmt: skip
         self.study, self.base, self.layout = study, base, layout
         self.backends, self.observer, self.parts, self.graders = backends, observer, parts, graders
-        self.trained = Trained(planned(study, layout) if any(map(is_tuned, study.arms)) else (), {}, None)
+        self.trained = Trained(planned(study, layout), {}, None, planned_elsewhere(study, layout))
 
     async def answer_and_train(self) -> dict[str, float]:
         """Everything that takes long; seconds by stage, of this run."""
@@ -79,11 +100,11 @@ class _Job:
             pantry = cache(lambda: stack.enter_context(self._pantry()))  # opened by the first that needs it
             with _timed(timings, "untuned arms"):
                 await self._answer_untuned(pantry)
-            if self.trained.trainings:
+            if trainings := (*self.trained.trainings, *self.trained.elsewhere):
                 with _timed(timings, "training"):
                     await self._train(pantry)
                 with _timed(timings, "tuned arms"):
-                    for training in self.trained.trainings:
+                    for training in trainings:
                         await self._answer_tuned(training, pantry)
         return timings
 
@@ -92,7 +113,10 @@ class _Job:
         """What the arms are made from; the embedding model is loaded only where an arm needs it."""
         study = self.study
         recipes = " ".join([*study.arms, *(study.training.contexts if any(map(is_tuned, study.arms)) else ())])
-        common = {"system_text": prompt_text(study, self.base), "pool": self.parts.train, "few_shot_k": study.few_shot.k}
+        common = {
+            "system_text": prompt_text(study, self.base), "pool": self.parts.train, "few_shot_k": study.few_shot.k,
+            "hosts": frozenset(study.hosted),
+        }  # fmt: skip
         if "few_shot" not in recipes and "retrieval" not in recipes:
             yield Pantry(**common)
             return
@@ -109,28 +133,40 @@ class _Job:
         be collected without leaking.
         """
         todo = [a for a in self.study.arms if not is_tuned(a) and not self._is_done(self.layout.arm(a), latency=True)]
-        if not todo and self._is_validated(self._best_untuned()):
-            return
-        self.observer.note("loading the model")
-        with self.backends.open_responder(None, self._advanced) as model:
+        with ExitStack() as stack:
+
+            @cache
+            def opened(host: str | None) -> Responder:
+                return stack.enter_context(self._opened(host, None))
+
             for arm in todo:
+                model = opened(self.study.host_of(arm))
                 await self._measure(arm, self.layout.arm(arm), with_context(model, build(arm, pantry())), latency=True)
-            if (best := self._best_untuned()) is not None:
-                responder = with_context(model, build(best, pantry()))
+            best = self._best_untuned()
+            if best is not None and not self._is_validated(best):
+                responder = with_context(opened(self.study.host_of(best)), build(best, pantry()))
                 await self._answer(best, "validation", self.parts.validation, self.layout.arm(best), responder)
 
+    def _opened(self, host: str | None, run: Path | None) -> AbstractContextManager[Responder]:
+        """The model of this machine or of a host, or what `run` made of it."""
+        if host:
+            return self.backends.hosts[host].open_responder(run, self._advanced)
+        self.observer.note("loading the model")
+        return self.backends.open_responder(run / "model" if run else None, self._advanced)
+
     async def _answer_tuned(self, training: Training, pantry: OpenPantry) -> None:
-        """The held-out set through a training's model; only the chosen one's answers are timed one at a time."""
+        """The held-out set through a training's model; of this machine's, only the chosen one's are timed one at a time."""
         folders = {arm: answers_of(self.layout, training, arm) for arm in asked_of(self.study, training)}
-        latency = training == self.trained.chosen
+        latency = bool(training.host) or training == self.trained.chosen
         todo = [arm for arm, folder in folders.items() if not self._is_done(folder, latency=latency)]
         if not todo:
+            if training.host:
+                self.backends.hosts[training.host].release()
             return
-        self.observer.note("loading the model")
-        with self.backends.open_responder(self.layout.runs / training.job_id / "model", self._advanced) as model:
+        with self._opened(training.host, self.layout.runs / training.job_id) as model:
             for arm in todo:
                 cupboard = pantry_of(training, pantry(), examples_of(training, self.study, self.parts))
-                name = arm if len(self.trained.trainings) == 1 else f"{arm} ({training})"
+                name = arm if training.host or len(self.trained.trainings) == 1 else f"{arm} ({training})"
                 await self._measure(name, folders[arm], with_context(model, build(arm, cupboard)), latency=latency)
 
     async def _measure(self, name: str, folder: ArmFolder, responder: Responder, *, latency: bool) -> None:
@@ -143,8 +179,8 @@ class _Job:
     def _is_done(self, folder: ArmFolder, *, latency: bool) -> bool:
         return folder.is_answered("test", len(self.parts.test)) and (folder.latencies_ms() is not None or not latency)
 
-    def _is_validated(self, arm: str | None) -> bool:
-        return arm is None or self.layout.arm(arm).is_answered("validation", len(self.parts.validation))
+    def _is_validated(self, arm: str) -> bool:
+        return self.layout.arm(arm).is_answered("validation", len(self.parts.validation))
 
     def _best_untuned(self) -> str | None:
         untuned = [a for a in self.study.arms if not is_tuned(a)]
@@ -169,13 +205,28 @@ class _Job:
 
     async def _train(self, pantry: OpenPantry) -> None:
         """Train, or go on training, or only read the events of finished runs."""
-        study, parts, trainings = self.study, self.parts, self.trained.trainings
-        specs = {t.job_id: spec_of(t, study, parts, self.layout, self.backends.base_model, pantry) for t in trainings}
-        times = f", {len(trainings)} trainings" if len(trainings) > 1 else ""
+        study, parts, trained = self.study, self.parts, self.trained
+        together = (*trained.trainings, *trained.elsewhere)
+        specs = {t.job_id: spec_of(t, study, parts, self.layout, self.backends.base_model, pantry) for t in together}
+        times = f", {len(together)} trainings" if len(together) > 1 else ""
         n_contexts = len(set(study.training.contexts))
         self.observer.note(f"training on {len(parts.train)} examples in {n_contexts} context(s){times}")
-        events = await train(trainings, specs, self.backends.trainer(self.layout.runs), self.observer)
-        self.trained = Trained(trainings, events, chosen(study, trainings, events))
+        told = await asyncio.gather(
+            *([self._train_here(trained.trainings, specs)] if trained.trainings else []),
+            *(self._train_elsewhere(t, specs, beside=len(together) > 1) for t in trained.elsewhere),
+        )
+        events = {job_id: list(of_job) for of_trainer in told for job_id, of_job in of_trainer.items()}
+        self.trained = Trained(trained.trainings, events, chosen(study, trained.trainings, events), trained.elsewhere)
+
+    async def _train_here(self, trainings: Sequence[Training], specs: Mapping[JobId, TrainSpec]) -> Events:
+        own = {t.job_id: specs[t.job_id] for t in trainings}
+        return await train(trainings, own, self.backends.trainer(self.layout.runs), self.observer)
+
+    async def _train_elsewhere(self, training: Training, specs: Mapping[JobId, TrainSpec], *, beside: bool) -> Events:
+        """Beside others it has no bar of its own."""
+        observer = NotesOnly(self.observer) if beside else self.observer
+        with self.backends.hosts[training.host].open_trainer(self.layout.runs) as trainer:
+            return await train([training], {training.job_id: specs[training.job_id]}, trainer, observer)
 
 
 @contextmanager

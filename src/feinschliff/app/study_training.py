@@ -10,9 +10,21 @@ from feinschliff.app.study_trainings import Training
 from feinschliff.arms.context import in_context
 from feinschliff.arms.recipe import Pantry, build
 from feinschliff.core.chat import Example
-from feinschliff.core.jobs import Finished, JobId, LrProbe, Started, Step, TrainEvent, TrainSpec, Validation
+from feinschliff.core.jobs import (
+    Finished,
+    Hyperparameters,
+    JobId,
+    LrProbe,
+    Started,
+    Step,
+    Told,
+    TrainEvent,
+    TrainSpec,
+    Validation,
+)
 from feinschliff.core.ports import Trainer
 from feinschliff.core.study import Study
+from feinschliff.core.study import Training as TrainingSettings
 from feinschliff.data.convert import to_jsonl
 from feinschliff.data.files import write_atomically
 from feinschliff.data.split import share_of
@@ -44,7 +56,7 @@ def spec_of(
     training: Training, study: Study, parts: StudyParts, layout: Layout, base_model: Path, pantry: OpenPantry
 ) -> TrainSpec:
     """The training program's orders. The files that they name are written where they are not there yet."""
-    settings = study.training
+    settings = settings_of(study, training.host)
     folder, first = layout.runs / training.job_id, layout.run
     files = {context: f"train-{n}.jsonl" for n, context in enumerate(dict.fromkeys(settings.contexts))}
     examples = examples_of(training, study, parts)
@@ -57,14 +69,37 @@ def spec_of(
         shown = in_context(parts.validation, build(settings.contexts[0], pantry()))
         write_atomically(first / "validation.jsonl", to_jsonl(shown))
     up = "" if training.first else "../../"
+    files_of_it = tuple(f"{up if training.whole else ''}{files[context]}" for context in settings.contexts)
+    validation = f"{up}validation.jsonl" if parts.validation else None
+    if training.host:
+        return hosted_spec(study, training.host, files_of_it, validation)
+    return _spec(settings, str(base_model), training.seed, files_of_it, validation)
+
+
+def hosted_spec(study: Study, host: str, train_files: tuple[str, ...] = ("train.jsonl",), validation: str | None = None) -> TrainSpec:
+    """What a provider is to train; the files may be named later."""
+    hosted = study.hosted[host]
+    return _spec(settings_of(study, host), f"{hosted.region}:{hosted.model}", study.training.seed, train_files, validation)
+
+
+def _spec(settings: TrainingSettings, model: str, seed: int, train_files: tuple[str, ...], validation: str | None) -> TrainSpec:
     return TrainSpec(
-        model=str(base_model),
-        train_files=tuple(f"{up if training.whole else ''}{files[context]}" for context in settings.contexts),
-        validation_file=f"{up}validation.jsonl" if parts.validation else None,
+        model=model, train_files=train_files, validation_file=validation,
         method=settings.method, hyperparameters=settings.hyperparameters, max_tokens=settings.max_tokens,
-        precision=settings.precision, seed=training.seed, grouping=settings.grouping,
+        precision=settings.precision, seed=seed, grouping=settings.grouping,
         validate_every_steps=settings.validate_every_steps, early_stopping=settings.early_stopping,
         keep_best=settings.keep_best, lr_probe=settings.lr_probe,
+    )  # fmt: skip
+
+
+def settings_of(study: Study, host: str) -> TrainingSettings:
+    """How a training is done: as `[training]` says, or by what `[hosted.NAME]` says of its own and the provider's defaults."""
+    own = study.hosted[host].hyperparameters if host else None
+    if own is None:
+        return study.training
+    return TrainingSettings(
+        contexts=study.training.contexts, seed=study.training.seed,
+        hyperparameters=Hyperparameters(n_epochs=own.n_epochs, batch_size=own.batch_size, learning_rate_multiplier=own.multiplier),
     )  # fmt: skip
 
 
@@ -78,6 +113,16 @@ def pantry_of(training: Training, pantry: Pantry, examples: Sequence[Example]) -
     return pantry if training.whole else replace(pantry, pool=examples)
 
 
+class NotesOnly:
+    """An Observer for work beside other work, which has the bar."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.note = observer.note
+
+    def stage(self, name: str, total: int) -> None: ...
+    def advance(self, done: int) -> None: ...
+
+
 class _Progress:
     """One bar for all trainings. Those of the same process take turns, so what is said once holds for all is said of the first only."""
 
@@ -88,13 +133,15 @@ class _Progress:
         self._total = 0
 
     def tell(self, job_id: JobId, event: TrainEvent) -> None:
-        several = len(self._trainings) > 1
-        name = f"{self._trainings[job_id]}: " if several else ""
+        training = self._trainings[job_id]
+        name = f"{training}: " if training.host or len(self._trainings) > 1 else ""
         note = self._observer.note
         match event:
             case Started():
-                if self._trainings[job_id].first:
+                if training.first or training.host:
                     self._begin(event)
+            case Told():
+                note(f"{name}{event.message}")
             case LrProbe():
                 note(f"{name}learning rate {event.learning_rate:g}: {event.reason}")
             case Step():
@@ -113,7 +160,8 @@ class _Progress:
         # The others' steps are not known yet; they have about their share of the first one's.
         self._total = round(event.total_steps * sum(t.share for t in self._trainings.values()))
         what = "training" if n == 1 else f"{n} trainings"
-        self._observer.stage(f"{what} ({event.precision}, {event.trainable_parameters:,} parameters)", self._total)
+        size = f", {event.trainable_parameters:,} parameters" if event.trainable_parameters else ""  # providers do not say
+        self._observer.stage(f"{what} ({event.precision}{size})", self._total)
         if event.n_too_long:
             lines = ", ".join(map(str, event.too_long_lines))
             self._observer.note(f"{event.n_too_long} training examples are too long and left out, never cut: lines {lines}")

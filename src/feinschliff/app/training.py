@@ -3,6 +3,8 @@
 Every state is a row, every change one transaction, and the training program resumes exactly; so a kill at any moment, of the
 server, of the program, or of both, is answered by doing the same step again. Events carry keys: what was told is not told twice.
 """
+import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,7 +19,10 @@ from feinschliff.app.lineage import START, bring_start
 from feinschliff.app.service import Service
 from feinschliff.catalog import available
 from feinschliff.catalog.fit import duration
+from feinschliff.catalog.regions import Machine, Ray
 from feinschliff.catalog.workload import Counted
+from feinschliff.compute import process
+from feinschliff.compute.ray import OnRay
 from feinschliff.core.errors import (
     DoesNotFit,
     FeinschliffError,
@@ -28,6 +33,7 @@ from feinschliff.core.errors import (
 )
 from feinschliff.core.finetune import NewJob
 from feinschliff.core.jobs import TRAIN_EVENT, Finished, Hyperparameters, Lora, TrainSpec
+from feinschliff.core.ports import Compute
 from feinschliff.core.service import FileStatus, JobStatus, ModelName, ProjectId
 from feinschliff.core.service_errors import NoRoom, Unavailable, is_full
 from feinschliff.data.files import write_text
@@ -40,6 +46,8 @@ from feinschliff.store.blobs import free_bytes
 from feinschliff.store.database import Session
 from feinschliff.store.tables import JobRow
 
+AGAIN_S = 10.0  # until a region that did not answer is asked again
+Placed = tuple[str, Machine | Ray]  # a region's name and what it is
 MOST_DEATHS = 3  # of the training program in a row without a further step; then the job fails
 
 
@@ -52,26 +60,29 @@ class Training:
         self._logs = RunLogs()
         self._progress = Progress(service, runs.root)
         self._room: dict[str, int] = {}  # job → bytes that must be free before it is tried again
+        self._not_before: dict[str, float] = {}  # job → when its region is asked again, by the monotonic clock
 
     def step(self) -> bool:
         """Bring every job as far as it can go now; False where nothing changed."""
         changed = self._stop_what_should_not_run()
         with self._service.database.read() as db:
             waiting = rows.jobs_in(db, (JobStatus.VALIDATING, JobStatus.QUEUED, JobStatus.RUNNING))
-        most = concurrency(self._service)
-        n_running = sum(job.status == JobStatus.RUNNING for job in waiting)
+        places = {job.id: self._region(job) for job in waiting}
+        n_running = Counter(place[0] for job in waiting if job.status == JobStatus.RUNNING and (place := places[job.id]))
         for job in waiting:
+            place = places[job.id]
             try:
-                moved = self._advance(job, may_start=n_running < most)
+                moved = self._advance(job, place, may_start=place is not None and n_running[place[0]] < concurrency(self._service, place[0]))
             except (FeinschliffError, OSError) as error:
                 if not is_full(error):
                     raise
                 moved = self._wait_for_room(job)
             changed |= moved
-            n_running += moved and job.status == JobStatus.QUEUED
+            if place is not None:
+                n_running[place[0]] += moved and job.status == JobStatus.QUEUED
         return changed
 
-    def _advance(self, job: JobRow, *, may_start: bool) -> bool:
+    def _advance(self, job: JobRow, place: Placed | None, *, may_start: bool) -> bool:
         """One job. Raises Unavailable, NoRoom: then nothing of it was changed."""
         match JobStatus(job.status):
             case JobStatus.VALIDATING:
@@ -80,8 +91,8 @@ class Training:
                 if self._free_bytes() < self._room.get(job.id, self._service.settings.limits.spare_bytes):
                     raise NoRoom("The job would not find room.")
                 return self._prepare(job)
-            case JobStatus.RUNNING:
-                return self._follow(job)
+            case JobStatus.RUNNING if place is not None:
+                return self._follow(job, place[1])
             case _:
                 return False
 
@@ -98,6 +109,15 @@ class Training:
             return self._change(job.id, JobStatus(job.status), self._progress.wait_for_room)
         except Unavailable:
             return False
+
+    def _region(self, job: JobRow) -> Placed | None:
+        """None where its region is no longer configured: the job waits."""
+        try:
+            return admission.place_of(self._service, NewJob.model_validate(job.request))
+        except FeinschliffError as error:
+            said = f"The job waits for its region. {error.message}"
+            self._change(job.id, JobStatus(job.status), lambda db, row: jobs.warn(self._service, db, row, [said]) is None)
+            return None
 
     def stop(self) -> None:
         """At the server's end: programs stop, and go on from their last saved step at the next start."""
@@ -206,7 +226,7 @@ class Training:
             raise ProgramFailed(describe(check), hint="Correct the file and upload it again.")
         return Counted(n_examples=check.n_examples, tokens=check.n_tokens or 0, trained=check.n_trained or 0, longest=check.longest or 0)
 
-    def _follow(self, job: JobRow) -> bool:
+    def _follow(self, job: JobRow, place: Machine | Ray) -> bool:
         """Take over what the program has said, and see whether it lives."""
         alive = self._runs.alive(job.id)  # asked before reading, so that nothing written before the end is missed
         log = self._runs.folder(job.id) / "events.jsonl"
@@ -221,17 +241,22 @@ class Training:
             with self._service.blobs.locked() if any(isinstance(e, Finished) for e in events) else nullcontext():
                 self._change(job.id, JobStatus.RUNNING, lambda db, row: self._progress.take(db, row, events))
             return True
-        return not alive and self._start(job, log)
+        return not alive and time.monotonic() >= self._not_before.get(job.id, 0.0) and self._start(job, place, log)
 
-    def _start(self, job: JobRow, log: Path) -> bool:
+    def _start(self, job: JobRow, place: Machine | Ray, log: Path) -> bool:
         """The program, unless it has ended too often. Raises NoRoom where that is why it ended."""
+        if self._runs.unreachable(job.id) and job.id not in self._not_before:
+            self._not_before[job.id] = time.monotonic() + AGAIN_S
+            said = f"The job waits for its region. {self._runs.last_words(job.id)}"
+            return self._change(job.id, JobStatus.RUNNING, lambda db, row: jobs.warn(self._service, db, row, [said]) is None)
         if self._runs.died(job.id) and self._free_bytes() < self._service.settings.limits.spare_bytes:
             raise NoRoom(f"The disk of {log.parent} is full.")
+        waited = self._not_before.pop(job.id, None) is not None
 
         def ends(db: Session, row: JobRow) -> bool:
             if not log.exists():
                 row.n_seen = 0  # the run begins anew: a backup that was restored has no more of it than what it started from
-            row.n_deaths += self._runs.died(job.id)
+            row.n_deaths += self._runs.died(job.id) and not waited
             if row.n_deaths < MOST_DEATHS:
                 return False
             memory = f"this machine has {available.all_bytes() >> 20:,} MiB of memory, {available.available_bytes() >> 20:,} of them free now"
@@ -239,8 +264,12 @@ class Training:
             return self._progress.fail(db, row, "training_died", f"{why} {self._runs.last_words(job.id)}".strip(), None)
 
         if not self._change(job.id, JobStatus.RUNNING, ends):
-            self._runs.start(job.id)
+            self._runs.start(job.id, _compute(place))
         return True
+
+
+def _compute(place: Machine | Ray) -> Compute:
+    return OnRay(place.address, cpus=place.cpus, gpus=place.gpus, workers=place.workers) if isinstance(place, Ray) else process.Here()
 
 
 def _at_fault(error: FeinschliffError) -> str | None:

@@ -29,6 +29,7 @@ class Pantry:
     few_shot_k: int = 4
     retriever: Retriever | None = None
     retrieval_k: int = 3
+    hosts: frozenset[str] = frozenset()  # ingredients that say who answers, and change nothing of what is asked
 
     @cached_property
     def shots(self) -> Shots:
@@ -74,7 +75,7 @@ def build(arm: str, pantry: Pantry) -> Context:
     """
     if arm == PLAIN:
         return plain
-    named = ingredients(arm)
+    named = [name for name in ingredients(arm) if name not in pantry.hosts]
     for name in named:
         if name not in REGISTRY:
             raise BadStudy(f"arm {arm!r}: {name!r} is not an ingredient", hint=f"There are: {', '.join(REGISTRY)}.")

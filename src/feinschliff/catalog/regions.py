@@ -40,11 +40,14 @@ class Machine(Place):
 
 
 class Ray(Place):
-    """A Ray cluster; the numbers are of one worker."""
+    """A Ray cluster; the numbers are of one worker. Its machines share the data folder and have the same installation."""
 
     kind: Literal["ray"]
     data_residency: bool = True
     address: str
+    workers: int = Field(1, ge=1)  # of a job: ranks that train together
+    cpus: float = Field(1.0, gt=0)
+    gpus: float = Field(0.0, ge=0)
     memory_gb: float | None = Field(None, gt=0)
     teraflops: float | None = Field(None, gt=0)  # of matrix products
     bf16: bool = True

@@ -99,6 +99,8 @@ def _plan(study: Study, folder: Path, console: Console, yes: bool) -> None:
     h = study.training.hyperparameters
     _say(console, f"study {study.name}: {study.task}")
     _say(console, f"arms: {', '.join(study.arms)}; model: {study.model.base}; into {folder}")
+    for name in dict.fromkeys(host for arm in study.arms if (host := study.host_of(arm))):
+        _say(console, f"{name}: {study.hosted[name].model} in {study.hosted[name].region}")
     if any("tuned" in a for a in study.arms):
         rate = h.learning_rate if h.learning_rate == "auto" else f"{h.learning_rate:g}"
         runs = f", {study.training.seeds} seeds" if study.training.seeds > 1 else ""

@@ -1,6 +1,8 @@
 """Start one of our programs as a child process of this machine."""
 import contextlib
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,11 +16,25 @@ ALLOCATOR = {
 }
 
 
-def start(module: str, arguments: Sequence[str], log: Path, *, talk: bool = False) -> "subprocess.Popen[str]":
+UNREACHABLE = 75  # sysexits' EX_TEMPFAIL: a program's place does not answer; later it may
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+class Here:
+    """This machine. Satisfies core.ports.Compute."""
+
+    def start(self, name: str, module: str, arguments: Sequence[str], log: Path) -> "subprocess.Popen[str]":
+        """Nothing here needs the name: a program's own lock knows its folder."""
+        return start(module, arguments, log)
+
+
+def start(
+    module: str, arguments: Sequence[str], log: Path, *, talk: bool = False, dies_with_parent: bool = False
+) -> "subprocess.Popen[str]":
     """`python -m module arguments…` in a session of its own, its stderr appended to `log`.
 
     With `talk`, stdin and stdout are pipes of text lines; without, both are closed. The child reaches no model hub:
-    whatever it needs has been brought by now.
+    whatever it needs has been brought by now. With `dies_with_parent` (Linux) it is asked to end when the thread that started it has.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     pipe = subprocess.PIPE if talk else subprocess.DEVNULL
@@ -26,8 +42,12 @@ def start(module: str, arguments: Sequence[str], log: Path, *, talk: bool = Fals
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdin=pipe, stdout=pipe, stderr=errors, text=True, encoding="utf-8",
-            env=environment(), start_new_session=True,
+            env=environment(), start_new_session=True, preexec_fn=_die_with_parent if dies_with_parent else None,
         )  # fmt: skip
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def environment() -> dict[str, str]:

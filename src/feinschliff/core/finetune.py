@@ -66,7 +66,7 @@ Integration = Annotated[WandbIntegration | MlflowIntegration | TensorboardIntegr
 
 
 class TuningHyperparameters(Wire):
-    """What a client may choose. "auto" is resolved by the training program, from the data and the model."""
+    """What a client may choose. "auto" is resolved where the training is done, from the data and the model."""
 
     batch_size: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
     learning_rate_multiplier: Annotated[float, Field(gt=0)] | Auto = "auto"

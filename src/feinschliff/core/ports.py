@@ -1,7 +1,8 @@
 """The seams: every Protocol the application is written against, and the values that cross them."""
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,9 @@ from numpy.typing import NDArray
 from feinschliff.core.chat import Conversation, Example
 from feinschliff.core.jobs import JobId, TrainEvent, TrainSpec
 from feinschliff.core.service import JobStatus
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,16 @@ class Retriever(Protocol):
 class Embedder(Protocol):
     def __call__(self, texts: Sequence[str], /) -> NDArray[np.float32]:
         """(n, d) float32, rows of unit length."""
+        ...
+
+
+class Compute(Protocol):
+    """A place where a program of ours runs (`python -m module`), on folders that it shares with this machine."""
+
+    def start(self, name: str, module: str, arguments: Sequence[str], log: Path, /) -> "subprocess.Popen[str]":
+        """A process of this machine that is the program or stands for it: ends when that ends, with its code (or UNREACHABLE), and ends it
+        when it is asked to. Where it is killed, the same name again goes on with the program.
+        """
         ...
 
 

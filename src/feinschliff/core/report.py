@@ -32,13 +32,16 @@ class Latency(Wire):
 
 
 class Cost(Wire):
-    """In the study's currency. `per_request` from token prices; `training` and `hosting_month` are 0 for untuned arms."""
+    """In the study's currency; a hosted arm's in its provider's. `per_request` from token prices; `training` and `hosting_month` are 0 for
+    untuned arms. What a provider's price is not known for is None.
+    """
 
     currency: str
-    training: float
-    hosting_month: float
-    per_request: float
-    break_even_requests: int | None  # against the best untuned arm; None where it never breaks even
+    training: float | None
+    hosting_month: float | None
+    per_request: float | None
+    # Against the best untuned arm; None where it never breaks even, and where that cannot be said for want of a price or of one currency.
+    break_even_requests: int | None
 
 
 class Answer(Wire):
@@ -184,6 +187,26 @@ class LearningCurve(Wire):
     sentence: str
 
 
+class HostedReport(Wire):
+    """A model of `[hosted.NAME]`. Requests and money are all that was asked for the study, and asked again after a kill; money is None where
+    a price is not known.
+    """
+
+    name: str
+    region: str
+    model: str
+    tuned_model: str = ""  # its provider's name for what was tuned; empty where nothing was
+    run: str = ""  # the training's folder, relative to the study's
+    steps: int
+    trained_tokens: int
+    currency: str
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    answers_money: float | None
+    training_money: float | None
+
+
 class Report(Wire):
     schema_version: int = SCHEMA_VERSION
     study: str
@@ -205,6 +228,7 @@ class Report(Wire):
     comparisons: tuple[Comparison, ...]
     training: TrainingReport | None
     seed_runs: SeedReport | None = None  # where the study trains with several seeds
+    hosted: tuple[HostedReport, ...] = ()  # where arms are answered elsewhere
     learning_curve: LearningCurve | None = None  # where the study asks for one
     verdict: Verdict
     versions: dict[str, str]  # package → version

@@ -4,14 +4,18 @@ Paths are relative to the study file. Unknown keys are refused (with the nearest
 """
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from feinschliff.core.chat import Wire
+from feinschliff.core.finetune import TuningHyperparameters
 from feinschliff.core.jobs import EarlyStopping, Grouping, Hyperparameters, Lora, Method, Precision
 
 Ingredient = Literal["base", "prompt", "few_shot", "retrieval", "tuned"]
 INGREDIENTS: tuple[Ingredient, ...] = ("base", "prompt", "few_shot", "retrieval", "tuned")
 DEFAULT_ARMS = ("base", "prompt", "few_shot", "retrieval", "prompt+few_shot+retrieval", "tuned", "tuned+prompt+retrieval")
+
+
+HOST_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 
 
 def ingredients(arm: str) -> tuple[str, ...]:
@@ -161,6 +165,19 @@ class Training(Wire):
         return parts
 
 
+class Hosted(Wire):
+    """A model that answers elsewhere, in a region of the kind `azure` or `openai`. Its name is an ingredient: with `[hosted.azure]` an arm
+    `azure+prompt` is that model with the prompt, and `azure+tuned` is that model tuned there, see docs/providers.md.
+    """
+
+    region: str = Field(description="A region of regions.toml.")
+    model: str = Field(description="A catalogue id that the region has.")
+    deployment: str | None = Field(None, description="Where the untuned model answers by another name than its own: at Azure, its deployment's.")
+    hyperparameters: TuningHyperparameters | None = Field(
+        None, description="How it is tuned, with the provider's method; without it `[training]` holds, as far as the provider knows it."
+    )
+
+
 class GraderSpec(Wire):
     """One grader: `type` names it (built-in or an entry point), `options` are its own and checked by it."""
 
@@ -214,6 +231,7 @@ class Study(Wire):
     task: str = Field(description="What goes in and what shall come out.")
     why: str = Field(description="The reason to consider fine-tuning.")
     tried: tuple[str, ...] = Field((), description="What has been tried so far, with results.")
+    hosted: dict[Annotated[str, Field(pattern=HOST_NAME)], Hosted] = Field(default_factory=dict)
     arms: tuple[str, ...] = Field(
         DEFAULT_ARMS, description="What is compared; a name is a recipe of ingredients joined by `+`."
     )
@@ -230,15 +248,31 @@ class Study(Wire):
     prices: Prices = Prices()
     measure: Measure = Measure()
 
+    def host_of(self, arm: str) -> str | None:
+        """The `[hosted.NAME]` whose model answers this arm; None: this machine's."""
+        return next((part for part in ingredients(arm) if part in self.hosted), None)
+
+    @field_validator("hosted")
+    @classmethod
+    def _own_names(cls, hosted: dict[str, Hosted]) -> dict[str, Hosted]:
+        for name in hosted:
+            if name in (*INGREDIENTS, "plain"):
+                raise ValueError(f"{name!r} means something else in an arm; choose another name")
+        return hosted
+
     @field_validator("arms")
     @classmethod
-    def _known_arms(cls, arms: tuple[str, ...]) -> tuple[str, ...]:
+    def _known_arms(cls, arms: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if not arms:
             raise ValueError(f"a study compares arms; name some, or leave the line out for {', '.join(DEFAULT_ARMS)}")
+        hosted = info.data.get("hosted", {})  # validated before, as it stands above
+        known = (*INGREDIENTS, *hosted)
         for arm in arms:
             for part in ingredients(arm):
-                if part not in INGREDIENTS:
-                    raise ValueError(f"arm {arm!r}: {part!r} is not one of {', '.join(INGREDIENTS)}")
+                if part not in known:
+                    raise ValueError(f"arm {arm!r}: {part!r} is not one of {', '.join(known)}")
+            if sum(part in hosted for part in ingredients(arm)) > 1:
+                raise ValueError(f"arm {arm!r}: one model answers an arm, not two")
         if len(set(arms)) != len(arms):
             raise ValueError("an arm is named twice")
         return arms

@@ -13,8 +13,10 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from feinschliff.core.chat import Conversation, Example, Message, Rendered, Tool
-from feinschliff.core.errors import ModelUnavailable
-from feinschliff.data.template import ChatTemplate, read_json
+from feinschliff.core.errors import BadData, ModelUnavailable
+from feinschliff.data.template import ARGUMENTS_FILE, ChatTemplate, read_json
+
+_THOUGHT = "</think>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,11 @@ class Renderer:
         """The last turn after the prompt it would really be given."""
         before = self._template.render(messages[:-1], tools=tools, answer_next=True)
         after = self._template.render(messages, tools=tools, answer_next=False)
+        if not after.startswith(before) and _THOUGHT in (messages[-1].content or "") and self._template.arguments.get("enable_thinking") is False:
+            raise BadData(
+                "The answer holds a thought, but the model is asked without one.",
+                hint=f'Train the answer alone; or let the model think: write {{"enable_thinking": true}} into {ARGUMENTS_FILE} in its folder.',
+            )
         answer = after[len(before) :] if after.startswith(before) else messages[-1].content or ""
         return [Segment(before, 0), Segment(answer, 1)]
 

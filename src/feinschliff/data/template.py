@@ -4,7 +4,7 @@ Own rendering instead of `transformers.apply_chat_template` because data checks 
 tests hold it equal to transformers' on real and tiny templates.
 """
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,10 @@ from feinschliff.core.chat import Message, Tool
 from feinschliff.core.errors import BadData, ModelUnavailable
 
 _PROBE = "feinschliff-system-probe"
+ARGUMENTS_FILE = "template_arguments.json"
+# Templates of models that think by default (Qwen 3) open the answer with an empty thought instead where they are told not to: it is then
+# part of what is asked, in training and in serving, and the model learns the answer alone.
+ARGUMENTS: Mapping[str, object] = {"enable_thinking": False}
 
 
 class _Generation(Extension):
@@ -57,9 +61,9 @@ def _now(pattern: str) -> str:
 
 
 class ChatTemplate:
-    """Messages → the exact text the model was made for."""
+    """Messages → the exact text the model was made for. `arguments` are the switches that a template may have."""
 
-    def __init__(self, source: str, *, special_tokens: dict[str, str]) -> None:
+    def __init__(self, source: str, *, special_tokens: dict[str, str], arguments: Mapping[str, object] = ARGUMENTS) -> None:
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
         )
@@ -68,11 +72,14 @@ class ChatTemplate:
         environment.globals.update(functions)
         self._template = environment.from_string(source)
         self._special_tokens = special_tokens
+        self.arguments = arguments
         self._system_role = self._accepts_system()
 
     @classmethod
     def of(cls, folder: Path) -> "ChatTemplate":
-        """Read the template of a model folder (`chat_template.jinja`, else tokenizer_config.json)."""
+        """Read the template of a model folder (`chat_template.jinja`, else tokenizer_config.json), and its switches
+        (`template_arguments.json`, where they are not to be as usual).
+        """
         config = read_json(folder / "tokenizer_config.json")
         file = folder / "chat_template.jinja"
         source = file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
@@ -84,7 +91,8 @@ class ChatTemplate:
                 hint="Use an instruction-tuned model, or put its chat_template.jinja into the folder.",
             )
         tokens = {key: _token_text(config[key]) for key in config if key.endswith("_token") and config[key]}
-        return cls(source, special_tokens=tokens)
+        own = read_json(folder / ARGUMENTS_FILE) if (folder / ARGUMENTS_FILE).is_file() else {}
+        return cls(source, special_tokens=tokens, arguments={**ARGUMENTS, **own})
 
     def render(self, messages: Sequence[Message], *, tools: Sequence[Tool] | None, answer_next: bool) -> str:
         """The conversation as text; with `answer_next` it ends where the assistant's answer begins."""
@@ -106,6 +114,7 @@ class ChatTemplate:
             documents=None,
             add_generation_prompt=answer_next,
             **self._special_tokens,
+            **self.arguments,
         )
 
     def _accepts_system(self) -> bool:

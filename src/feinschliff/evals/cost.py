@@ -25,12 +25,28 @@ def per_request(prices: Prices, usage: Usage) -> float:
     return (usage.input_tokens * prices.input_million_tokens + usage.output_tokens * prices.output_million_tokens) / 1e6
 
 
-def cost(prices: Prices, traffic: Traffic, usage: Usage, best_untuned: Usage | None) -> Cost:
-    """One arm's cost. Training is its machine time, hosting a month of keeping the tuned model up; both are 0 for untuned arms."""
+def cost(prices: Prices, traffic: Traffic, usage: Usage, best_untuned: Cost | None) -> Cost:
+    """One arm's cost on one's own machine. Training is its machine time, hosting a month of keeping the tuned model up; both are 0 for
+    untuned arms.
+    """
     training = usage.training_s / 3600 * prices.machine_hour if usage.tuned else 0.0
+    return _cost(prices, training, traffic, usage, best_untuned)
+
+
+def hosted_cost(
+    prices: Prices | None, currency: str, training: float | None, traffic: Traffic, usage: Usage, best_untuned: Cost | None
+) -> Cost:
+    """One arm's cost at a provider, `training` being what that charged. Of unknown prices there is no cost and no break-even."""
+    if prices is None or training is None:
+        return Cost(currency=currency, training=training, hosting_month=None, per_request=None, break_even_requests=None)
+    return _cost(prices, training, traffic, usage, best_untuned)
+
+
+def _cost(prices: Prices, training: float, traffic: Traffic, usage: Usage, rival: Cost | None) -> Cost:
     hosting = prices.hosting_hour * HOURS_PER_MONTH if usage.tuned else 0.0
     request = per_request(prices, usage)
-    saving = per_request(prices, best_untuned) - request if best_untuned is not None else 0.0
+    comparable = rival is not None and rival.currency == prices.currency
+    saving = rival.per_request - request if rival and comparable and rival.per_request is not None else 0.0
     return Cost(
         currency=prices.currency,
         training=training,

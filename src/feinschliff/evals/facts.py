@@ -10,6 +10,7 @@ from feinschliff.core.report import (
     HeldOut,
     LearningCurve,
     MetricValue,
+    Report,
     SeedReport,
     SplitReport,
     Spread,
@@ -126,6 +127,15 @@ def spread_text(spread: Spread, seeds: SeedReport) -> str:
         for value, run in zip(spread.values, seeds.runs, strict=True)
     ]
     return f"{', '.join(said)}; standard deviation {spread.deviation:.3f}"
+
+
+def break_even_text(report: Report, arm: ArmReport) -> str:
+    """Requests, "never", or a dash for untuned arms and where prices do not say."""
+    rival = next((a.cost for a in report.arms if a.name == report.best_untuned), None)
+    unpriced = arm.cost.per_request is None or (rival is not None and (rival.per_request is None or rival.currency != arm.cost.currency))
+    if not is_tuned(arm.name) or unpriced:
+        return "–"
+    return "never" if arm.cost.break_even_requests is None else f"{arm.cost.break_even_requests:,}"
 
 
 def p_text(p: float) -> str:

@@ -219,8 +219,14 @@ def _cost(facts: Facts, tuned: str | None) -> Evidence:
     if tuned is None:
         return _line(question, "unknown", "No tuned arm was run.")
     c, traffic, prices = facts.arm(tuned).cost, facts.study.traffic.requests_per_month, facts.study.prices
-    if not any((prices.machine_hour, prices.hosting_hour, prices.input_million_tokens, prices.output_million_tokens)):
+    hosted = facts.study.host_of(tuned) is not None
+    if not hosted and not any((prices.machine_hour, prices.hosting_hour, prices.input_million_tokens, prices.output_million_tokens)):
         return _line(question, "unknown", f"No prices are set. {_tokens(facts, tuned)}")
+    if c.training is None or c.hosting_month is None or c.per_request is None:
+        return _line(question, "unknown", f"The provider's price is not known (prices.toml). {_tokens(facts, tuned)}")
+    rival = facts.arm(facts.best_untuned).cost if facts.best_untuned else None
+    if rival is not None and (rival.per_request is None or rival.currency != c.currency):
+        return _line(question, "unknown", f"`{facts.best_untuned}` has no price in {c.currency} to compare with. {_tokens(facts, tuned)}")
     even = "never breaks even" if c.break_even_requests is None else f"breaks even after {c.break_even_requests:,} requests"
     return _line(
         question, _yes_if(c.break_even_requests is not None),

@@ -6,9 +6,11 @@ from pathlib import Path
 import psutil
 
 from feinschliff.compute import process
+from feinschliff.core.ports import Compute
 from feinschliff.data.files import write_text
 
-STOP_S = 10.0
+STOP_S = 20.0  # a program elsewhere is asked by the one that stands for it
+HERE = process.Here()
 
 
 class TrainingRuns:
@@ -22,11 +24,11 @@ class TrainingRuns:
     def folder(self, job_id: str) -> Path:
         return self.root / job_id
 
-    def start(self, job_id: str) -> None:
+    def start(self, job_id: str, place: Compute = HERE) -> None:
         """Train, or go on from the last saved step."""
         folder = self.folder(job_id)
         write_text(folder / "program", "")  # first, so that a kill between here and there leaves no program that nobody looks for
-        child = process.start(process.TRAIN, [str(folder)], folder / "log.txt")
+        child = place.start(job_id, process.TRAIN, [str(folder)], folder / "log.txt")
         self._children[job_id] = child
         write_text(folder / "program", f"{child.pid} {_born_s(psutil.Process(child.pid))}")
 
@@ -38,6 +40,11 @@ class TrainingRuns:
         """Whether a program that this server started has ended. Of one that another server started nothing is known."""
         child = self._children.get(job_id)
         return child is not None and child.poll() is not None
+
+    def unreachable(self, job_id: str) -> bool:
+        """Whether it ended because its place does not answer."""
+        child = self._children.get(job_id)
+        return child is not None and child.poll() == process.UNREACHABLE
 
     def last_words(self, job_id: str) -> str:
         """How the program ended, and the end of its log."""

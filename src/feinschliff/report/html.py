@@ -11,10 +11,11 @@ from typing import Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from feinschliff.catalog.prices import money
 from feinschliff.core.errors import MissingExtra
 from feinschliff.core.report import Answer, ArmReport, Decision, Report
 from feinschliff.evals.compare import find, is_tuned
-from feinschliff.evals.facts import TESTS, p_text
+from feinschliff.evals.facts import TESTS, break_even_text, p_text
 from feinschliff.report import charts
 
 Outcome = Literal["win", "loss", "both right", "both wrong", "unscored"]
@@ -82,6 +83,8 @@ def page(report: Report, *, answers: Mapping[str, Sequence[Answer]] | None = Non
         parts=list(report.held_out.parts),
         best={arm.name for arm in report.arms if arm.name in (report.best_untuned, report.best_tuned)},
         is_tuned=is_tuned,
+        break_even=break_even_text,
+        money=money,
         tests=TESTS,
         goal_comparison={
             a.name: find(report.comparisons, a.name, report.goal_grader, report.goal_part) for a in report.arms

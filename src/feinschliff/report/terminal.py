@@ -9,9 +9,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from feinschliff.catalog.prices import money
 from feinschliff.core.report import ArmReport, Decision, LearningCurve, MetricValue, Report, SeedReport
 from feinschliff.evals.compare import find, is_tuned
-from feinschliff.evals.facts import p_text
+from feinschliff.evals.facts import break_even_text, p_text
 
 COLOURS: dict[Decision, str] = {"fine_tune": "green", "improve_prompt": "yellow", "more_data": "yellow", "stop": "red"}
 
@@ -30,6 +31,8 @@ def show(report: Report, console: Console) -> None:
         console.print(seed_table(report, report.seed_runs, briefly=briefly))
         how = "by its validation loss" if report.seed_runs.chosen_by == "validation_loss" else "as the first"
         console.print(f"The numbers above are over all seeds; seed {report.seed_runs.chosen} was chosen for use, {how}.", highlight=False)
+    if report.hosted:
+        console.print(hosted_table(report, briefly=briefly))
     if report.learning_curve is not None:
         console.print(curve_table(report, report.learning_curve, briefly=briefly))
         console.print(Text(report.learning_curve.sentence.replace("`", "")))
@@ -66,12 +69,12 @@ def part_tables(report: Report, *, briefly: bool = False) -> Iterator[Table]:
 
 def cost_table(report: Report, *, briefly: bool = False) -> Table:
     """What a request takes: tokens, time and money; and from how many requests on training pays."""
-    currency = next((arm.cost.currency for arm in report.arms), "")
+    currency = "/".join(dict.fromkeys(arm.cost.currency for arm in report.arms))
     table = _table("per request", briefly)
     for name in ("tokens in/out", "p50/p95 ms", f"{escape(currency)} per 1,000", "break-even"):
         table.add_column(name, justify="right")
     for arm in report.arms:
-        table.add_row(_name(arm, report), *_numbers(arm))
+        table.add_row(_name(arm, report), *_numbers(arm, report))
     return table
 
 
@@ -87,6 +90,18 @@ def seed_table(report: Report, seeds: SeedReport, *, briefly: bool = False) -> T
         loss = "–" if run.valid_loss is None else f"{run.valid_loss:.3f}"
         table.add_row(f"{run.seed}{mark}", loss, *(f"{spread.values[n]:.3f}" for spread in spreads), end_section=n == len(seeds.runs) - 1)
     table.add_row("deviation", "", *(f"{spread.deviation:.3f}" for spread in spreads))
+    return table
+
+
+def hosted_table(report: Report, *, briefly: bool = False) -> Table:
+    """What was asked of each provider for this study, and what it came to."""
+    table = _table("asked elsewhere", briefly, first="model")
+    for name in ("region", "requests", "tokens in/out", "trained tokens", "answers", "training"):
+        table.add_column(name, justify="right", overflow="fold")
+    for host in report.hosted:
+        sums = ["not known" if m is None else f"{money(m)} {host.currency}" for m in (host.answers_money, host.training_money)]
+        tokens = f"{host.input_tokens:,}/{host.output_tokens:,}"
+        table.add_row(*map(escape, (host.tuned_model or host.model, host.region, f"{host.requests:,}", tokens, f"{host.trained_tokens:,}", *sums)))
     return table
 
 
@@ -147,12 +162,11 @@ def _difference(arm: ArmReport, report: Report) -> str:
     return f"{c.difference * 100:+.1f} pt [dim]{p_text(c.p_adjusted).replace(' ', '')}[/]"
 
 
-def _numbers(arm: ArmReport) -> tuple[str, str, str, str]:
+def _numbers(arm: ArmReport, report: Report) -> tuple[str, str, str, str]:
     latency, cost = arm.latency_ms, arm.cost
-    even = "–" if not is_tuned(arm.name) else "never" if cost.break_even_requests is None else f"{cost.break_even_requests:,}"
     return (
         f"{arm.input_tokens:,.0f}/{arm.output_tokens:,.0f}",
         "–" if latency.p50 is None or latency.p95 is None else f"{latency.p50:,.0f}/{latency.p95:,.0f}",
-        f"{cost.per_request * 1000:,.3f}",
-        even,
+        "–" if cost.per_request is None else f"{cost.per_request * 1000:,.3f}",
+        break_even_text(report, arm),
     )

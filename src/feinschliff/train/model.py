@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from feinschliff.core.jobs import Full, Library, Lora, TrainSpec
+from feinschliff.data.template import ARGUMENTS_FILE
 from feinschliff.nn import adapter
 from feinschliff.nn.blocks import CPU
 from feinschliff.nn.loss import head_loss
@@ -21,7 +22,7 @@ from feinschliff.train.sharding import ShardedLoss, shard
 
 _TOKENIZER_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "chat_template.jinja",
+    "chat_template.jinja", ARGUMENTS_FILE,
 )  # fmt: skip
 _HEAD = "lm_head.weight"
 

@@ -46,7 +46,7 @@ def test_seeds_and_shares_lie_in_the_first_ones_folder(layout):
     assert asked_of(study, found[2]) == ("tuned",)
     for training in found[1:]:
         assert answers_of(layout, training, "tuned").chunk("test", 0).is_relative_to(layout.run)
-        assert folder_of(layout, training, "base").chunk("test", 0) == layout.arm("base").chunk("test", 0)
+        assert folder_of(study, layout, training, "base").chunk("test", 0) == layout.arm("base").chunk("test", 0)
     trained = Trained(found, {}, found[1])
     assert trained.whole == found[:2]
     assert list(trained.sizes()) == [0.25, 0.5, 1.0]

@@ -6,10 +6,11 @@ import pytest
 
 from families import CONVERSATIONS, FAMILIES, GOLDEN, TOOL, Family
 from feinschliff.catalog.models import load_catalog
-from feinschliff.core.chat import Example
+from feinschliff.core.chat import Example, assistant, user
+from feinschliff.core.errors import BadData
 from feinschliff.data.audit import audit
 from feinschliff.data.render import Renderer
-from feinschliff.data.template import ChatTemplate
+from feinschliff.data.template import ARGUMENTS_FILE, ChatTemplate
 
 TEMPLATES = {f.template: f for f in FAMILIES.values()}
 CASES = [(name, case) for name in TEMPLATES for case in CONVERSATIONS]
@@ -62,6 +63,29 @@ def test_the_last_example_is_what_transformers_renders(name, case):
     ]
     told = TEMPLATES[name].tokenizer().apply_chat_template(rows, tools=[TOOL] if case == "tool call" else None, tokenize=False)
     assert told == "".join(text for text, _ in golden(name, case)[-1]["pieces"])
+
+
+def test_an_empty_thought_is_asked_and_never_trained():
+    """Wherever Qwen 3 opens an answer with one, it is the prompt's: the model would learn to write it otherwise."""
+    r, asked = renderer(FAMILIES["Qwen 3"]), CONVERSATIONS["without system"]
+    (told,) = r.render(example("without system"))
+    trained = r.decode([t for t, w in zip(told.tokens, told.weights, strict=True) if w], special=True)
+    assert trained == "RETURN 10<|im_end|>"
+    assert r.decode(r.prompt_tokens(asked[:-1]), special=True).endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+
+
+def test_thoughts_are_trained_where_the_model_may_think(tmp_path):
+    family = FAMILIES["Qwen 3"]
+    thinking = Example(messages=(user("Bern?"), assistant("<think>\nA town.\n</think>\n\nyes")), line=1)
+    with pytest.raises(BadData, match="holds a thought") as caught:
+        renderer(family).render(thinking)
+    folder = family.make_model(tmp_path)
+    (folder / ARGUMENTS_FILE).write_text('{"enable_thinking": true}', encoding="utf-8")
+    assert ARGUMENTS_FILE in caught.value.hint
+    r = Renderer.of(folder)
+    (told,) = r.render(thinking)
+    assert r.decode([t for t, w in zip(told.tokens, told.weights, strict=True) if w], special=True) == "<think>\nA town.\n</think>\n\nyes<|im_end|>"
+    assert r.prompt_tokens(thinking.prompt) == list(told.tokens[: told.weights.index(1.0)])
 
 
 def test_every_chat_template_of_the_catalogues_open_models_is_here():

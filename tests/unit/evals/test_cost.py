@@ -11,11 +11,12 @@ from feinschliff.evals.cost import NEVER, Usage, break_even_requests, cost, curv
 PRICES = Prices(machine_hour=2.0, hosting_hour=0.5, input_million_tokens=1.0, output_million_tokens=4.0)
 PROMPTED = Usage(input_tokens=2000, output_tokens=100)
 TUNED = Usage(input_tokens=200, output_tokens=50, training_s=5400, tuned=True)
+RIVAL = cost(PRICES, Traffic(), PROMPTED, None)
 money = st.floats(0, 1e5, allow_nan=False)
 
 
 def test_cost_of_a_tuned_arm_by_hand():
-    c = cost(PRICES, Traffic(requests_per_month=1_000_000), TUNED, PROMPTED)
+    c = cost(PRICES, Traffic(requests_per_month=1_000_000), TUNED, RIVAL)
     assert c.training == pytest.approx(3.0)
     assert c.hosting_month == pytest.approx(365.0)
     assert c.per_request == pytest.approx(0.0004)
@@ -24,15 +25,15 @@ def test_cost_of_a_tuned_arm_by_hand():
 
 
 def test_untuned_arms_have_neither_training_nor_hosting():
-    c = cost(PRICES, Traffic(requests_per_month=10), PROMPTED, PROMPTED)
+    c = cost(PRICES, Traffic(requests_per_month=10), PROMPTED, RIVAL)
     assert (c.training, c.hosting_month, c.break_even_requests) == (0.0, 0.0, None)
 
 
 def test_hosting_without_enough_traffic_never_breaks_even():
-    assert cost(PRICES, Traffic(requests_per_month=1000), TUNED, PROMPTED).break_even_requests is None
-    assert cost(PRICES, Traffic(), TUNED, PROMPTED).break_even_requests is None
+    assert cost(PRICES, Traffic(requests_per_month=1000), TUNED, RIVAL).break_even_requests is None
+    assert cost(PRICES, Traffic(), TUNED, RIVAL).break_even_requests is None
     free_hosting = PRICES.model_copy(update={"hosting_hour": 0.0})
-    assert cost(free_hosting, Traffic(), TUNED, PROMPTED).break_even_requests == pytest.approx(1500, abs=1)
+    assert cost(free_hosting, Traffic(), TUNED, RIVAL).break_even_requests == pytest.approx(1500, abs=1)
     assert cost(free_hosting, Traffic(), TUNED, None).break_even_requests is None
 
 

@@ -41,11 +41,12 @@ def facts(right, *, n=200, goal=0.8, part=None, parts=None, format_right=None, n
     best = {t: best_arm(scored, grader="execution", part=part, input_tokens=tokens, tuned=t) for t in (False, True)}
     found = compare_arms(scored, best[False])
     usage = {a: Usage(tokens[a], 40.0, 1200.0 if "tuned" in a else 0.0, "tuned" in a) for a in right}
+    rival = cost(study.prices, study.traffic, usage[best[False]], None) if best[False] else None
     arms = tuple(
         ArmReport(
             name=a, metrics=metrics(scored, a), parts=metrics_by_part(scored, a), input_tokens=tokens[a], output_tokens=40.0,
             latency_ms=Latency(p50=1.0, p95=2.0, n=8), answering_seconds=1.0, wins=0, losses=0, worst=(),
-            cost=cost(study.prices, study.traffic, usage[a], usage.get(best[False] or "")),
+            cost=cost(study.prices, study.traffic, usage[a], rival),
         )
         for a in right
     )  # fmt: skip

@@ -94,7 +94,7 @@ def arm_report(name: str, scored: Scored, best: str, found: list[Answer], tokens
     return ArmReport(
         name=name, metrics=metrics(scored, name), parts=metrics_by_part(scored, name), input_tokens=n_in, output_tokens=n_out,
         latency_ms=Latency(p50=ms, p95=ms * 1.4, n=8), answering_seconds=N * ms / 9000,
-        cost=cost(plan.prices, plan.traffic, tokens[name], tokens[best]),
+        cost=cost(plan.prices, plan.traffic, tokens[name], cost(plan.prices, plan.traffic, tokens[best], None)),
         wins=against.wins if against else 0, losses=against.losses if against else 0,
         worst=tuple([a for a in found if a.score == 0][:8]),
     )  # fmt: skip

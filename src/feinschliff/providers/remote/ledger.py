@@ -26,6 +26,7 @@ class Entry(Wire):
     currency: str = "USD"
     job: str | None = None
     state: str = ""  # of the job
+    study: str = ""  # which study asked, and which of its models
 
 
 @dataclass(frozen=True, slots=True)

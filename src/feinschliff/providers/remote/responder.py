@@ -10,16 +10,18 @@ from openai import BadRequestError, omit
 
 from feinschliff.core.chat import Conversation
 from feinschliff.core.engine import Sampling
-from feinschliff.core.errors import NoPrice, ProviderRefused
+from feinschliff.core.errors import NoPrice, ProviderRefused, ProviderUnreachable
 from feinschliff.core.ports import Reply
 from feinschliff.providers.remote.account import Account
 from feinschliff.providers.remote.failures import told
+from feinschliff.providers.remote.kept import KeptAnswers, key_of
 from feinschliff.providers.remote.ledger import Entry
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
 AT_ONCE = 8  # requests
+WAIT_S = 5.0  # after the client's own retries
 FILTERED = "content_filter"  # Azure answers 400 to a question that its filter refuses
 
 
@@ -37,6 +39,9 @@ class RemoteResponder:
     tuned: bool = False  # for its price
     at_once: int = AT_ONCE
     on_progress: Callable[[int], None] = field(default=_silent)
+    kept: KeptAnswers | None = None  # what was paid for is not asked again
+    study: str = ""  # for the ledger
+    patience_s: float = 0.0  # for a provider that answers nothing
     _newer: bool = field(default=False, init=False)
 
     async def __call__(self, conversations: Sequence[Conversation], /) -> Sequence[Reply]:
@@ -47,12 +52,35 @@ class RemoteResponder:
         async def ask(conversation: Conversation) -> Reply:
             nonlocal done
             async with places:
-                reply = await asyncio.to_thread(self._ask, conversation, alone=len(conversations) == 1)
+                reply = await asyncio.to_thread(self._once, conversation, alone=len(conversations) == 1)
             done += 1
             self.on_progress(done)
             return reply
 
         return await asyncio.gather(*map(ask, conversations))
+
+    def _once(self, conversation: Conversation, *, alone: bool) -> Reply:
+        """From what is kept, else asked; a request that is timed is always asked."""
+        if self.kept is None or alone:
+            return self._patiently(conversation, alone=alone)
+        key = key_of(self.model, self.sampling, conversation)
+        if (known := self.kept.get(key)) is not None:
+            return known
+        reply = self._patiently(conversation, alone=alone)
+        self.kept.add(key, reply)
+        return reply
+
+    def _patiently(self, conversation: Conversation, *, alone: bool) -> Reply:
+        waited_s = 0.0
+        while True:
+            try:
+                return self._ask(conversation, alone=alone)
+            except ProviderUnreachable as error:
+                pause_s = max(WAIT_S, error.retry_after_s)
+                waited_s += pause_s
+                if waited_s > self.patience_s:
+                    raise
+                self.account.sleep(pause_s)
 
     def _ask(self, conversation: Conversation, *, alone: bool) -> Reply:
         messages = cast("list[ChatCompletionMessageParam]", [m.model_dump(exclude_none=True, exclude={"weight"}) for m in conversation])
@@ -94,5 +122,5 @@ class RemoteResponder:
         ledger = self.account.ledger
         currency = price.currency if price else "USD"
         ledger.add(
-            Entry(at=ledger.clock(), kind="answer", model=self.model, input_tokens=given, output_tokens=written, money=money, currency=currency)
+            Entry(at=ledger.clock(), kind="answer", model=self.model, input_tokens=given, output_tokens=written, money=money, currency=currency, study=self.study)
         )

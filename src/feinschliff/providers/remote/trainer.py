@@ -1,7 +1,7 @@
 """A remote region as a Trainer: the same specs and events as on this machine, so that a study trains anywhere."""
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,15 +23,16 @@ from feinschliff.core.jobs import (
 from feinschliff.data.files import write_atomically, write_text
 from feinschliff.providers.remote.account import Account, tuned_name
 from feinschliff.providers.remote.events import Mapping as EventMapping
-from feinschliff.providers.remote.following import MODEL, Following, checkpoint_folder, told_keys
-from feinschliff.providers.remote.orders import Order, place
-from feinschliff.providers.remote.shapes import RemoteJobId
+from feinschliff.providers.remote.following import MODEL, Following, checkpoint_folder, expect, told_keys
+from feinschliff.providers.remote.orders import Order, find_job, place
+from feinschliff.providers.remote.shapes import RemoteJob, RemoteJobId, State
 from feinschliff.providers.trainer import claim
 
 WHERE = "remote.json"
 EVENTS = "events.jsonl"
 PATIENCE_S = 3600.0  # a provider that answers nothing for so long ends the watching; the job goes on there
 LARGEST_BATCH = 256
+FEWEST_ROWS = 10  # of a file that a provider takes; a smaller validation part is not sent
 
 
 class RemoteModel(Wire):
@@ -44,12 +45,15 @@ class RemoteModel(Wire):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What the specs do not say. `training` is Azure's type, `concurrency` how many jobs are there at once."""
+    """What the specs do not say. `training` is Azure's type, `concurrency` how many jobs are there at once; `admit` is asked before a new
+    job is made, gives the tokens that it will train, and raises OverBudget.
+    """
 
     model: str
     training: Training | None = None
     suffix: str | None = None
     concurrency: int = 1
+    admit: Callable[[Path, TuningHyperparameters], int] | None = None
 
 
 class RemoteTrainer:
@@ -103,18 +107,31 @@ class RemoteTrainer:
     async def _begin(self, folder: Path, spec: TrainSpec, log: "_Log") -> Following:
         train = folder / "remote-train.jsonl"
         n_examples = interleave([folder / name for name in spec.train_files], train)
+        held = None
+        if spec.validation_file is not None:
+            written = folder / "remote-valid.jsonl"
+            held = written if interleave([folder / spec.validation_file], written) >= FEWEST_ROWS else None
         order = Order(
-            model=self._task.model, train=train, validation=None if spec.validation_file is None else folder / spec.validation_file,
+            model=self._task.model, train=train, validation=held,
             suffix=self._task.suffix, seed=spec.seed, hyperparameters=hosted(spec.hyperparameters), training=self._task.training,
         )  # fmt: skip
         again = isinstance(log.last, Failed)
-        job = await asyncio.to_thread(place, self._account, order, again=again)
+        job = await asyncio.to_thread(self._placed, order, again=again)
         if again:
             log.start_anew()
         n_epochs = order.hyperparameters.n_epochs
         following = Following(self._account, job, EventMapping(n_examples, 0 if n_epochs == "auto" else n_epochs), told_keys(log.events))
         following.on_checkpoint = lambda step, model: self._write(folder / checkpoint_folder(step), model, following.id)
         return following
+
+    def _placed(self, order: Order, *, again: bool) -> RemoteJob:
+        there = find_job(self._account, order)
+        if self._task.admit is None or not (there is None or (again and there.state in (State.FAILED, State.CANCELLED))):
+            return place(self._account, order, again=again)
+        tokens = self._task.admit(order.train, order.hyperparameters)
+        job = place(self._account, order, again=again)
+        expect(self._account, job, tokens)
+        return job
 
     async def _look(self, following: Following) -> list[TrainEvent]:
         """Raises ProviderUnreachable when there has been no answer for long."""

@@ -1,0 +1,74 @@
+"""Local arms and an Azure resource's in one study; either side killed, nothing is lost and nothing is trained twice."""
+import random
+
+import pytest
+from hosted_study import Pair, disturb, measured
+
+pytestmark = pytest.mark.timeout(1200)  # four processes that load torch, one after the other
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, tiny_model, tiny_encoder):
+    pair = Pair(tmp_path_factory.mktemp("undisturbed"), tiny_model, tiny_encoder)
+    try:
+        yield pair, pair.finish()
+    finally:
+        pair.server.stop()
+
+
+@pytest.fixture
+def pair(tmp_path, tiny_model, tiny_encoder):
+    pair = Pair(tmp_path, tiny_model, tiny_encoder)
+    yield pair
+    pair.server.stop()
+
+
+def test_one_file_measures_arms_of_both_sides(undisturbed):
+    pair, report = undisturbed
+    assert [arm["name"] for arm in report["arms"]] == ["base", "tuned", "azure", "azure+prompt", "azure+tuned"]
+    (job,) = pair.jobs()
+    assert job["status"] == "succeeded"
+    (hosted,) = report["hosted"]
+    assert (hosted["tuned_model"], hosted["trained_tokens"]) == (job["fine_tuned_model"], job["trained_tokens"])
+    assert pair.deployments() == []  # the tuned model was deployed for as long as it was asked
+    answers = [line for line in pair.ledger() if line["kind"] == "answer"]
+    # 30 held-out questions and 2 timed ones for each of three arms; the validation part if an arm of Azure's was the best untuned one
+    assert hosted["requests"] == len(answers) >= 96
+    assert hosted["answers_money"] == pytest.approx(sum(line["money"] for line in answers))
+    assert hosted["training_money"] == pytest.approx(job["trained_tokens"] * 20 / 1e6)
+    arms = {arm["name"]: arm for arm in report["arms"]}
+    asked = arms["azure+tuned"]
+    assert asked["cost"]["per_request"] == pytest.approx((asked["input_tokens"] * 2 + asked["output_tokens"] * 8) / 1e6)
+    assert (asked["cost"]["hosting_month"], arms["azure"]["cost"]["hosting_month"]) == (1.5 * 730, 0)
+    assert asked["latency_ms"]["n"] == 2
+    # The same weights stand on both sides, and greedy answers are the same.
+    assert arms["azure"]["metrics"] == arms["base"]["metrics"]
+
+
+def test_a_finished_study_asks_nobody(undisturbed):
+    pair, report = undisturbed
+    n = len(pair.ledger())
+    assert measured(pair.finish()) == measured(report)
+    assert len(pair.ledger()) == n
+
+
+def killed_at_random(pair, undisturbed, seed, n):
+    chance = random.Random(seed)
+    moments = sorted(chance.sample(range(undisturbed[0].progress()), n))
+    killed = [disturb(pair, chance, at) for at in moments]
+    print(killed)
+    report = pair.finish()
+    assert measured(report) == measured(undisturbed[1]), killed
+    assert [job["status"] for job in pair.jobs()] == ["succeeded"], killed
+    assert pair.deployments() == []
+
+
+def test_either_side_killed(pair, undisturbed):
+    killed_at_random(pair, undisturbed, seed=1, n=2)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", [2, 3])
+def test_either_side_killed_at_twenty_random_moments(pair, undisturbed, seed):
+    killed_at_random(pair, undisturbed, seed, n=20)
