@@ -21,7 +21,7 @@ from feinschliff.compose import model_folder
 from feinschliff.core.jobs import Lora, TrainSpec
 from feinschliff.data.files import write_text
 
-BATCH = 4
+BATCH = 2
 N_VALIDATION = 128
 GOAL_PERCENT = 1.0
 Row = dict[str, Any]
