@@ -166,7 +166,7 @@ def test_a_paused_job_goes_on_to_the_same_weights(server, client, undisturbed):
     assert steps_of(client, job.id) == list(range(1, 1001))
 
 
-@pytest.mark.parametrize("victims", ["server", "program", "both"])
+@pytest.mark.parametrize("victims", [*(pytest.param(one, marks=pytest.mark.long) for one in ("server", "program")), "both"])  # test_kills has all
 def test_a_kill_loses_nothing_and_tells_nothing_twice(victims, tiny_model, tmp_path, undisturbed):
     server = Server(tmp_path, "--model", f"tiny={tiny_model}").start()
     client = server.client()

@@ -35,7 +35,7 @@ class _HeadLoss(torch.autograd.Function):
         kernels = row_kernels(dtype, hidden_RD.device) if softcap is None else None
         # The same buffers for all chunks: fresh ones of this size cost more in page faults than the arithmetic on them.
         # LOW_CHUNK whole, however few rows there are: so the measured cost of a few (train.memory) holds for many.
-        chunk = min(CHUNK, hidden_RD.shape[0]) if kernels is None else LOW_CHUNK
+        chunk = max(1, min(CHUNK, hidden_RD.shape[0])) if kernels is None else LOW_CHUNK  # an idle rank has no rows
         low = hidden_RD.new_empty(chunk, head.shape[0], dtype=dtype)
         buffer = torch.empty_like(low, dtype=wide) if kernels is None else low
         for i in range(0, hidden_RD.shape[0], chunk):

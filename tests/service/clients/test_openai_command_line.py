@@ -15,13 +15,21 @@ LEARNT = {"n_epochs": 50, "batch_size": 2, "learning_rate_multiplier": 2}
 
 @pytest.fixture(scope="module")
 def openai(relay):
-    """Runs one command; what it printed, read as JSON where it is some."""
+    """Runs one command; what it printed, read as JSON where it is some. A list of files or models is printed one by one."""
     program = python_of("openai-2.34.0").with_name("openai")
     assert run(program, "--version").strip() == "openai 2.34.0"
 
     def command(*arguments):
         printed = run(program, "api", *arguments, OPENAI_API_KEY=ADMIN_KEY, OPENAI_BASE_URL=f"{relay.url}/v1")
-        return json.loads(printed) if printed.startswith("{") else printed
+        if not printed.startswith("{"):
+            return printed
+        printed = printed.strip()
+        found = []
+        while printed:
+            value, end = json.JSONDecoder().raw_decode(printed)
+            found.append(value)
+            printed = printed[end:].lstrip()
+        return found if arguments[0] in ("files.list", "models.list") else found[0]
 
     return command
 
@@ -61,8 +69,8 @@ def test_jobs_files_and_models_are_listed_cancelled_and_deleted(openai, job):
     assert events[0]["message"] == "The job has successfully completed"
     second = openai("fine_tuning.jobs.create", "-m", "tiny", "-F", job["training_file"])
     assert openai("fine_tuning.jobs.cancel", "-i", second["id"])["status"] == "cancelled"
-    assert {job["training_file"], *job["result_files"]} <= {f["id"] for f in openai("files.list")["data"]}
-    assert job["fine_tuned_model"] in [m["id"] for m in openai("models.list")["data"]]
+    assert {job["training_file"], *job["result_files"]} <= {f["id"] for f in openai("files.list")}
+    assert job["fine_tuned_model"] in [m["id"] for m in openai("models.list")]
     assert openai("models.retrieve", "-i", "tiny")["owned_by"] != ""
     openai("models.delete", "-i", job["fine_tuned_model"])
-    assert job["fine_tuned_model"] not in [m["id"] for m in openai("models.list")["data"]]
+    assert job["fine_tuned_model"] not in [m["id"] for m in openai("models.list")]

@@ -10,6 +10,7 @@ from runs import make_run, result, steps
 
 from feinschliff.core.jobs import Failed, Full, Hyperparameters, Lora
 from feinschliff.train.__main__ import main
+from feinschliff.train.device import ON_CPU
 from feinschliff.train.events import EventLog
 from feinschliff.train.loop import Bases, train
 from feinschliff.train.loop import steps as steps_of
@@ -65,11 +66,11 @@ def test_killed_together_and_resumed_together(specs):
 
 def test_adapters_share_the_base_and_whole_models_do_not(specs, tiny_model):
     bases = Bases()
-    made = [bases.make(spec, tiny_model, torch.float32) for _, (_, spec) in specs.values()]
+    made = [bases.make(spec, tiny_model, torch.float32, "blas", ON_CPU, to_shard=False) for _, (_, spec) in specs.values()]
     decoders = {(m.spec.method.kind, id(m.decoder)) for m in made}
     assert sorted(kind for kind, _ in decoders) == ["lora", "qlora"]  # one each
     _, (_, spec) = specs["plain"]
-    whole = bases.make(spec.model_copy(update={"method": Full()}), tiny_model, torch.float32)
+    whole = bases.make(spec.model_copy(update={"method": Full()}), tiny_model, torch.float32, "blas", ON_CPU, to_shard=False)
     assert id(whole.decoder) not in {i for _, i in decoders}
 
 

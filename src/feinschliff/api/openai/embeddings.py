@@ -44,10 +44,12 @@ class EmbeddingsOut(Shown):
 @router.post("/embeddings")
 def create_embeddings(body: EmbeddingIn, service: ServiceOf, caller: Reader) -> EmbeddingsOut:
     """Vectors of unit length. Clients that ask for base64 get little-endian float32."""
-    if body.dimensions is not None:
-        raise RequestError("Vectors have the model's own number of dimensions.", param="dimensions", hint="Leave it out.")
     texts = [body.input] if isinstance(body.input, str) else body.input
     vectors, n_tokens = embed(service, caller, body.model, texts)
+    if body.dimensions not in (None, len(vectors[0])):
+        raise RequestError(
+            f"Vectors of {body.model} have {len(vectors[0])} dimensions, and are not cut.", param="dimensions", hint="Leave dimensions out."
+        )
     shown = [
         EmbeddingOut(index=i, embedding=_packed(v) if body.encoding_format == "base64" else list(v)) for i, v in enumerate(vectors)
     ]
