@@ -11,7 +11,7 @@ from test_files import upload
 from test_jobs import ended, start, steps_of, trains, weights
 
 DISK_BYTES, SPARE_BYTES = 40 << 20, 1 << 20
-JOB = {"n_epochs": 10, "batch_size": 2}  # of 40 examples: 200 steps, a checkpoint every 20
+JOB = {"n_epochs": 40, "batch_size": 2}  # of 40 examples: 800 steps, a checkpoint every 20; longer than filling the disk takes
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_training_waits_for_room_and_goes_on_to_the_same_bits(server, client, di
     finally:
         filler.unlink()
     assert ended(client, job.id).status == "succeeded"
-    assert steps_of(client, job.id) == list(range(1, 201))
+    assert steps_of(client, job.id) == list(range(1, 801))
     assert weights(server, job.id) == undisturbed
 
 
@@ -125,4 +125,4 @@ def test_results_are_written_when_there_is_room(server, client, disk, undisturbe
     done = ended(client, job.id)
     assert done.status == "succeeded", done.error
     assert weights(server, job.id) == undisturbed
-    assert client.files.content(done.result_files[0]).text.count("\n") == 201
+    assert client.files.content(done.result_files[0]).text.count("\n") == 801

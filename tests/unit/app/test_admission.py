@@ -19,9 +19,9 @@ kind = "machine"
 concurrency = 2
 quota = { training_tokens_per_month = 60_000, money_per_month = 20.0, jobs_per_month = 9 }
 
-[regions.cluster]
-kind = "ray"
-address = "ray://head:10001"
+[regions.account]
+kind = "openai"
+key_env = "OPENAI_API_KEY"
 """
 PROJECTS = "[projects.default.quota]\njobs_per_month = 3\n"
 MODELS = """
@@ -98,7 +98,7 @@ def error(answer):
         ("Meta-Llama-3.1-70b-Instruct", {}, 422, "does_not_fit", "; local has "),
         ("old-house-model", {}, 422, "not_offered", "that ended on 2026-01-31. What still can: feinschliff catalog models --current. house-model"),
         ("tiny", {"region": "swedencentral"}, 404, "region_not_configured", "Write into regions.toml"),
-        ("tiny", {"region": "cluster"}, 422, "not_offered", "trains on its own machine; cluster is of the kind 'ray'"),
+        ("tiny", {"region": "account"}, 422, "not_offered", "on Ray clusters; account is of the kind 'openai'"),
         ("gpt-9", {}, 404, "model_unavailable", "does not exist here"),
     ],
 )
