@@ -21,8 +21,8 @@ What of OpenAI's published contract this service does, endpoint by endpoint and 
 compatibility`) and written by nobody: *taken* and *answered* are the fields that official clients have sent and got in the tests, every
 answer checked against the contract; every field that is *refused* (400 that names it) or *ignored* (taken, without effect) is sent by a
 test, and answered so. Fields within fields stand here
-where they differ. Tests are those under `tests/service`. The record is as old as the last `make compatibility`: what of the contract stands
-nowhere here has not been recorded yet, and a test (a long one) says so.
+where they differ. Tests are those under `tests/service`. The record is as old as the last `make compatibility`; that it holds
+every operation and field of the contract is tested.
 """
 
 

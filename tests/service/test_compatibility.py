@@ -63,7 +63,6 @@ def test_tests_that_it_names_are_there():
     assert files <= {path.name for path in compatibility.HERE.rglob("test_*.py")}
 
 
-@pytest.mark.long  # complete once `make compatibility` has run all of the service's tests
 @needs_contract
 @pytest.mark.parametrize("operation", operations())
 def test_every_operation_and_field_of_the_contract_is_on_it(operation):
