@@ -40,7 +40,7 @@ def test_from_an_upload_to_a_deployment_that_knows_what_was_trained(tmp_path, co
         assert job.status == "succeeded", job.error
         events = [event for event in client.fine_tuning.jobs.list_events(job.id) if event.type == "metrics"]
         assert events[0].data["train_loss"] < events[-1].data["train_loss"] / 10
-        checkpoints = client.fine_tuning.jobs.checkpoints.list(job.id).data
+        checkpoints = client.fine_tuning.jobs.checkpoints.list(job.id, limit=20).data
         assert (len(checkpoints), checkpoints[0].step_number) == (12, 60)
         with OpenAI(base_url=f"{server.url}/v1", api_key=ADMIN_KEY, timeout=600) as plain:  # deployments are not in OpenAI's contract
             plain.post("/deployments", cast_to=object, body={"name": "geographer", "model": checkpoints[0].fine_tuned_model_checkpoint})
