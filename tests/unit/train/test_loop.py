@@ -68,12 +68,8 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("killed_at", range(1, 13, 2))
-def test_stopping_after_any_step_changes_nothing(tiny_model, tmp_path, monkeypatch, killed_at):
+def train_until_killed(run, spec, killed_at, monkeypatch):
     """Killed between writing the step's event and saving its state: the worst moment."""
-    whole, spec = make_run(tmp_path / "whole", tiny_model)
-    train(whole, spec)
-    cut, spec = make_run(tmp_path / "cut", tiny_model)
     save = _Run._save_if_due
 
     def die(self, step, total):
@@ -84,7 +80,15 @@ def test_stopping_after_any_step_changes_nothing(tiny_model, tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(_Run, "_save_if_due", die)
         with pytest.raises(Killed):
-            train(cut, spec)
+            train(run, spec)
+
+
+@pytest.mark.parametrize("killed_at", range(1, 13, 2))
+def test_stopping_after_any_step_changes_nothing(tiny_model, tmp_path, monkeypatch, killed_at):
+    whole, spec = make_run(tmp_path / "whole", tiny_model)
+    train(whole, spec)
+    cut, spec = make_run(tmp_path / "cut", tiny_model)
+    train_until_killed(cut, spec, killed_at, monkeypatch)
     train(cut, spec)
     assert result(cut) == result(whole)
     by_step = {s.step: s.train_loss for s in steps(cut)}  # later ones count
@@ -107,17 +111,7 @@ def test_stopping_a_run_through_the_kernels_changes_nothing(tmp_path, monkeypatc
     train(whole, spec)
     assert len(calls) == 2 * 12  # layers, steps
     cut, spec = make_run(tmp_path / "cut", model, precision="bf16")
-    save = _Run._save_if_due
-
-    def die(self, step, total):
-        if step == 5:
-            raise Killed
-        save(self, step, total)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_Run, "_save_if_due", die)
-        with pytest.raises(Killed):
-            train(cut, spec)
+    train_until_killed(cut, spec, 5, monkeypatch)
     train(cut, spec)
     assert result(cut) == result(whole)
     exact, spec = make_run(tmp_path / "exact", model)

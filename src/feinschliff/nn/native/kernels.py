@@ -1,9 +1,10 @@
 """The kernels' arguments as Python sees them; what they mean is said in the C sources."""
 import ctypes as c
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from feinschliff.nn.native.build import library
 
@@ -33,6 +34,19 @@ class Call(Protocol):
     def __call__(self, *arguments: object) -> int: ...
 
 
+Signature = tuple[Any, ...]  # ctypes of the result (None: nothing), then of the arguments; ctypes has no public name for them
+
+
+def bound(library: c.CDLL, signatures: Mapping[str, Signature]) -> dict[str, Call]:
+    """Functions of a library by their names, told what they take and give."""
+    found: dict[str, Call] = {}
+    for name, (result, *arguments) in signatures.items():
+        function = library[name]
+        function.restype, function.argtypes = result, arguments
+        found[name] = function
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Kernels:
     """The library's functions."""
@@ -50,7 +64,7 @@ class Kernels:
     @classmethod
     def of(cls, library: c.CDLL) -> "Kernels":
         p, i, i64, f = Pointer, c.c_int32, c.c_int64, c.c_float
-        signatures = {
+        signatures: dict[str, Signature] = {
             "tree_forward": (i, p),
             "tree_backward": (i, p),
             "norm_forward": (None, p, p, f, i, i, p, i64, p),
@@ -61,12 +75,7 @@ class Kernels:
             "gate_backward": (None, p, i64, p, i, i, p),
             "loss_rows": (None, p, p, p, i, i, p, p),
         }
-        found: dict[str, Call] = {}
-        for name, (result, *arguments) in signatures.items():
-            function = library[name]
-            function.restype, function.argtypes = result, arguments
-            found[name] = function
-        return cls(**found)
+        return cls(**bound(library, signatures))
 
 
 @cache

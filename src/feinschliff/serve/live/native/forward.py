@@ -6,9 +6,10 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from feinschliff.nn.native.kernels import HEAD_DIMS, LANES
 from feinschliff.serve.live.attend import Part, Shared, StepAttend
 from feinschliff.serve.live.layers import Layers
-from feinschliff.serve.live.native.kernels import HEAD_DIMS, LANES, CAttention, CGroup, Kernels
+from feinschliff.serve.live.native.kernels import CAttention, CGroup, Kernels
 from feinschliff.serve.live.native.products import NativeProduct, NativeRows
 
 MEMBERS = 4  # conversations that read a common beginning together; more groups keep all threads busy

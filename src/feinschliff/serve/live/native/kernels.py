@@ -3,16 +3,12 @@ import ctypes as c
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Protocol
 
 from feinschliff.nn.native.build import library
+from feinschliff.nn.native.kernels import Call, Pointer, Signature, bound
 
 SOURCES = tuple(Path(__file__).parent / name for name in ("product.c", "rows.c", "attend.c"))
-HEAD_DIMS = (32, 64, 96, 128, 256)
-LANES = 16
 LOW = 32  # a low-rank row has room for whole blocks of so many
-
-Pointer = c.c_void_p
 
 
 class CWeights(c.Structure):
@@ -46,10 +42,6 @@ class CAttention(c.Structure):
     )  # fmt: skip
 
 
-class Call(Protocol):
-    def __call__(self, *arguments: object) -> int: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Kernels:
     """The library's functions."""
@@ -63,19 +55,14 @@ class Kernels:
     @classmethod
     def of(cls, library: c.CDLL) -> "Kernels":
         p, i, i64 = Pointer, c.c_int32, c.c_int64
-        signatures = {
+        signatures: dict[str, Signature] = {
             "product": (None, p, p, p, p, i, i),
             "normalise": (None, p, p, c.c_float, i, i, p),
             "rotate_and_keep": (None, p, p, p, p, i64, i, i, i, i, p, p, p, p, p),
             "gate": (None, p, i, i, p),
             "attend": (i, p),
         }
-        found: dict[str, Call] = {}
-        for name, (result, *arguments) in signatures.items():
-            function = library[name]
-            function.restype, function.argtypes = result, arguments
-            found[name] = function
-        return cls(**found)
+        return cls(**bound(library, signatures))
 
 
 @cache

@@ -8,13 +8,14 @@ from feinschliff.core.live import Limits, LiveSampling, Piece, Submit, TokenProm
 from feinschliff.nn import adapter
 from feinschliff.nn.model import load
 from feinschliff.nn.native import build
+from feinschliff.nn.native.kernels import HEAD_DIMS
 from feinschliff.serve.live.attend import Part, Shared, StepAttend
 from feinschliff.serve.live.engine import LiveEngine
 from feinschliff.serve.live.forward import look
 from feinschliff.serve.live.kv import KvShape, Slots
 from feinschliff.serve.live.layers import Layers
 from feinschliff.serve.live.native.forward import Heads, fits
-from feinschliff.serve.live.native.kernels import HEAD_DIMS, SOURCES, loaded
+from feinschliff.serve.live.native.kernels import SOURCES, loaded
 from feinschliff.serve.live.native.products import NativeProduct
 from tiny import make_tiny_tokenizer
 
