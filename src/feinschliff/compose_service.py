@@ -17,7 +17,7 @@ from feinschliff.core.settings import Settings
 from feinschliff.providers.embedders import Embedders
 from feinschliff.providers.live import LiveModels
 from feinschliff.providers.offered import Offered
-from feinschliff.providers.traces import OtlpTraces, make_traces
+from feinschliff.providers.traces import make_traces
 from feinschliff.providers.trackers.opening import Trackers
 from feinschliff.providers.training_runs import TrainingRuns
 from feinschliff.store.blobs import Blobs
@@ -69,5 +69,4 @@ def working(service: Service) -> Iterator[None]:
         training.stop()
         forwarding.stop()
         write_counts(service)
-        if isinstance(service.traces, OtlpTraces):
-            service.traces.close()
+        service.traces.close()

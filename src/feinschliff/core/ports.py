@@ -174,6 +174,10 @@ class Traces(Protocol):
         """A span that is over, below `parent` or else below the present request; its own place. Times in Unix seconds."""
         ...
 
+    def close(self) -> None:
+        """At the server's end: send what is left."""
+        ...
+
 
 class NoTraces:
     """Nobody asked for traces."""
@@ -185,3 +189,6 @@ class NoTraces:
         self, name: str, began_s: float, ended_s: float, attributes: Mapping[str, str | int | float], parent: str | None = None, /
     ) -> str | None:
         return None
+
+    def close(self) -> None:
+        """There is nothing left."""
