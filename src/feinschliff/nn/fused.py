@@ -152,12 +152,10 @@ class _GatedMlp(torch.autograd.Function):
         x, weight, rstd, both, kept, hidden, low, kept_down = ctx.saved_tensors
         gate_up: Product = ctx.gate_up
         down: Product = ctx.down
-        wide = down.room(x.shape[0])
-        _gate(hidden, wide[:, : down.n_in])
-        wide[:, down.n_in :] = low
-        d_gated, down_grads = down.backward(dx_out.to(both.dtype), wide, kept_down)
-        assert d_gated is not None
-        d_both = _gate_backward(d_gated, hidden)
+        back = down.back(dx_out.to(both.dtype), kept_down)
+        assert back.dx_TK is not None
+        gated, d_both = _gate_backward(back.dx_TK, hidden)
+        down_grads = down.grads(back, gated, low)
         dy, grads = gate_up.backward(d_both, both, kept)
         assert dy is not None
         dx = normalise_backward(dy, x, weight, rstd, past=dx_out)
@@ -185,17 +183,17 @@ def _gate(hidden: Tensor, out: Tensor) -> None:
     torch.mul(F.silu(gate), up, out=out)
 
 
-def _gate_backward(d_gated: Tensor, hidden: Tensor) -> Tensor:
-    """Gradient of `hidden` from that of the gated product, which is used up."""
+def _gate_backward(d_gated: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """The gated product again, in the place of its gradient, which is used up; and the gradient of `hidden`."""
     kernels = rows.row_kernels(hidden.dtype, hidden.device, d_gated.shape[1])
     if kernels is not None:
-        return rows.gate_backward(kernels, d_gated, hidden)
+        return d_gated, rows.gate_backward(kernels, d_gated, hidden)
     gate, up = hidden.chunk(2, 1)
-    d_hidden = torch.empty_like(hidden)
+    gated, d_hidden = F.silu(gate), torch.empty_like(hidden)
     d_gate, d_up = d_hidden.chunk(2, 1)
-    torch.mul(d_gated, F.silu(gate), out=d_up)
+    torch.mul(d_gated, gated, out=d_up)
     torch.ops.aten.silu_backward.grad_input(d_gated.mul_(up), gate, grad_input=d_gate)
-    return d_hidden
+    return gated.mul_(up), d_hidden
 
 
 def rotate(x_THd: Tensor, cos_T1h: Tensor, sin_T1h: Tensor, out: Tensor | None = None, *, turn: float = 1.0) -> Tensor:

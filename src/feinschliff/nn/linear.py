@@ -9,7 +9,7 @@ DoRA (Liu et al. 2024, arXiv 2402.09353) gives every output a trained magnitude 
 its row of the product is multiplied by m / |W + s·B·A|, a norm that counts as a constant in the backward pass (section 4.3).
 """
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -129,8 +129,13 @@ class Product:
         self, dy_TN: Tensor, both_TE: Tensor, y_TN: Tensor | None, *, need_dx: bool = True
     ) -> tuple[Tensor | None, Grads]:
         """Gradients of the input (T, K) and of `parameters()`; the frozen weight gets none. `y_TN`: what the call kept."""
+        back = self.back(dy_TN, y_TN, need_dx=need_dx)
+        return back.dx_TK, self.grads(back, both_TE[:, : self.n_in], both_TE[:, self.n_in :])
+
+    def back(self, dy_TN: Tensor, y_TN: Tensor | None, *, need_dx: bool = True) -> "Back":
+        """The first half of `backward`, which does not read the input."""
         if self.low_RK is None:
-            return (self._back(dy_TN) if need_dx else None), []
+            return Back(self._back(dy_TN) if need_dx else None, None, dy_TN, None)
         K = self.n_in
         dm_N = None
         if self.stretch_N is not None:
@@ -139,17 +144,23 @@ class Product:
             dy_TN = torch.addcmul(dy_TN, dy_TN, self.stretch_N)
         d_both = self._back(dy_TN) if need_dx else None  # the products with W and with s·B in one
         d_low = (dy_TN @ self.frozen.beside_NR if d_both is None else d_both[:, K:]).contiguous()
-        dx = None if d_both is None else torch.addmm(d_both[:, :K], d_low, self.low_RK)
-        da_RK = d_low.t() @ both_TE[:, :K]
+        dx = None if d_both is None else d_both[:, :K].addmm_(d_low, self.low_RK)
+        return Back(dx, d_low, dy_TN, dm_N)
+
+    def grads(self, back: "Back", x_TK: Tensor, low_TR: Tensor) -> Grads:
+        """The second: gradients of `parameters()`, from the input and x·Aᵀ."""
+        if back.d_low_TR is None:
+            return []
+        da_RK = back.d_low_TR.t() @ x_TK
         grads: Grads = []
         for member, rows, columns in self._adapted():
-            db = (both_TE[:, K + columns.start : K + columns.stop].t() @ dy_TN[:, rows]).t()  # this way round a third faster
+            db = (low_TR[:, columns].t() @ back.dy_TN[:, rows]).t()  # this way round a third faster
             grads += [da_RK[columns].to(member.master), db.to(member.master).mul_(member.scale)]
             if member.lora_magnitude_vector is not None:
-                assert dm_N is not None
+                assert back.dm_N is not None
                 m = member.lora_magnitude_vector
-                grads.append(torch.where(m != 0, dm_N[rows] / m, 0.0))
-        return dx, grads
+                grads.append(torch.where(m != 0, back.dm_N[rows] / m, 0.0))
+        return grads
 
     def _back(self, dy_TN: Tensor) -> Tensor:
         """(T, N) → (T, E)."""
@@ -165,6 +176,15 @@ class Product:
                 found.append((member, rows, slice(start, start + rank)))
                 start += rank
         return found
+
+
+class Back(NamedTuple):
+    """Gradients of a product's input, of x·Aᵀ, of what W and s·B gave, and DoRA's m · (gradient of m)."""
+
+    dx_TK: Tensor | None
+    d_low_TR: Tensor | None  # None where there is no adapter
+    dy_TN: Tensor
+    dm_N: Tensor | None
 
 
 class Projection(nn.Module):

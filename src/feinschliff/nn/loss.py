@@ -9,8 +9,15 @@ from feinschliff.nn.native.rows import row_kernels, softmax_loss
 from feinschliff.nn.precision import exact_dtype
 
 CHUNK = 128  # rows; 128 × 49,152 logits in float32 are 25 MB and stay near the last-level cache
-# Rows at once through the kernels: without float32 logits as much memory, and the head's products run at 390 GFLOP/s instead of 330.
+# Through the kernels, where float32 logits never exist: as many rows as make the head's products fast, in a buffer that glibc keeps.
+# Over 32 MiB it maps one anew each time, and the first product into it takes half as long again (page faults).
 LOW_CHUNK = 384
+LOW_BYTES = (32 << 20) - 4096
+
+
+def low_chunk(vocabulary: int) -> int:
+    """Rows of bfloat16 logits at once."""
+    return max(CHUNK, min(LOW_CHUNK, LOW_BYTES // (2 * vocabulary)))
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -34,11 +41,13 @@ class _HeadLoss(torch.autograd.Function):
         loss, n_correct = hidden_RD.new_zeros((), dtype=wide), targets_R.new_zeros(())
         kernels = row_kernels(dtype, hidden_RD.device) if softcap is None else None
         # The same buffers for all chunks: fresh ones of this size cost more in page faults than the arithmetic on them.
-        # LOW_CHUNK whole, however few rows there are: so the measured cost of a few (train.memory) holds for many.
-        chunk = max(1, min(CHUNK, hidden_RD.shape[0])) if kernels is None else LOW_CHUNK  # an idle rank has no rows
-        low = hidden_RD.new_empty(chunk, head.shape[0], dtype=dtype)
+        # Through the kernels as large as may be, however few rows there are: so the measured cost of a few (train.memory) holds for many.
+        n_rows = hidden_RD.shape[0]
+        most = max(1, min(CHUNK, n_rows)) if kernels is None else low_chunk(head.shape[0])  # an idle rank has no rows
+        low = hidden_RD.new_empty(most, head.shape[0], dtype=dtype)
         buffer = torch.empty_like(low, dtype=wide) if kernels is None else low
-        for i in range(0, hidden_RD.shape[0], chunk):
+        chunk = -(-n_rows // -(-n_rows // most)) if n_rows else most  # equal ones: products of few rows are slow
+        for i in range(0, n_rows, chunk):
             rows = slice(i, i + chunk)
             h, t, w = hidden_RD[rows].to(dtype), targets_R[rows], weights_R[rows, None].to(wide)
             z, dz = buffer[: len(t)], low[: len(t)]

@@ -80,17 +80,18 @@ void gate_forward(const bf16 *gate_up, int n_rows, int n, bf16 *y, int64_t strid
         }
 }
 
-/* Gradients (gate, up) from that of their gated product. */
-void gate_backward(const bf16 *dy, int64_t stride, const bf16 *gate_up, int n_rows, int n, bf16 *dx) {
+/* Gradients (gate, up) from that of their gated product, which takes its gradient's place. */
+void gate_backward(bf16 *dy, int64_t stride, const bf16 *gate_up, int n_rows, int n, bf16 *dx) {
     const __m512 one = _mm512_set1_ps(1.0f);
     ROWS
     for (int r = 0; r < n_rows; r++)
         for (int i = 0; i < n; i += 16) {
             const int64_t at = (int64_t)r * 2 * n + i;
             const __m512 g = widen(gate_up + at), up = widen(gate_up + at + n), d = widen(dy + r * stride + i), s = sigmoid(g);
-            const __m512 slope = _mm512_mul_ps(s, _mm512_fmadd_ps(g, _mm512_sub_ps(one, s), one));
+            const __m512 slope = _mm512_mul_ps(s, _mm512_fmadd_ps(g, _mm512_sub_ps(one, s), one)), silu = _mm512_mul_ps(g, s);
             narrow(dx + at, _mm512_mul_ps(_mm512_mul_ps(d, up), slope));
-            narrow(dx + at + n, _mm512_mul_ps(d, _mm512_mul_ps(g, s)));
+            narrow(dx + at + n, _mm512_mul_ps(d, silu));
+            narrow(dy + r * stride + i, _mm512_mul_ps(silu, up));
         }
 }
 

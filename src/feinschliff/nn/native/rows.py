@@ -59,7 +59,7 @@ def gate_into(kernels: Kernels, gate_up_TM: Tensor, y_TN: Tensor) -> None:
 
 
 def gate_backward(kernels: Kernels, dy_TN: Tensor, gate_up_TM: Tensor) -> Tensor:
-    """Gradient of (gate, up) from that of their gated product."""
+    """Gradient of (gate, up) from that of their gated product, which then stands in its gradient's place."""
     dx_TM = torch.empty_like(gate_up_TM)
     kernels.gate_backward(dy_TN.data_ptr(), dy_TN.stride(0), gate_up_TM.data_ptr(), *dy_TN.shape, dx_TM.data_ptr())
     return dx_TM
