@@ -29,7 +29,7 @@ from feinschliff.data.files import write_text
 SCALES = (1, 2, 4, 8, 16, 32, 64)
 DATA_SCALES = (1, 4, 16, 64)  # a run of 64 is four times all the smaller ones together
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
-EXAMPLES_AT_1 = 32  # in the smallest data set
+EXAMPLES_AT_1 = 16  # in the smallest data set
 STEPS = 5  # of a run that grows in length or batch, the first of them warms up
 
 Row = dict[str, float]
