@@ -48,12 +48,11 @@ def main() -> None:
             for system in a.systems or case.on(a.device):
                 results.put(Measurement(system, name, "not run", reason=str(why)))
             continue
-        for system in (SYSTEMS[s] for s in a.systems or case.on(a.device)):
-            before = results.get(name, system.name)
-            if before is not None and before.status == "measured" and not a.again:
-                continue
-            if name not in results.rates:
-                results.rates[name] = _rates(model, a.device, repeats=3 if a.smoke else 15)
+        known = {s.name for s in SYSTEMS.values() if (before := results.get(name, s.name)) is not None and before.status == "measured"}
+        wanted = [SYSTEMS[s] for s in a.systems or case.on(a.device) if a.again or s not in known]
+        if wanted and (a.again or name not in results.rates):
+            results.rates[name] = _rates(model, a.device, repeats=3 if a.smoke else 15)
+        for system in wanted:
             print(f"benchmark: {name}, {system.name}", flush=True)
             steps = WARM_UP + (a.steps if system.program == OURS else a.peer_steps)
             results.put(_measure(system, name, prepared, model, steps, a))
