@@ -27,7 +27,7 @@ from systems import CASES
 from torch import Tensor
 
 from feinschliff.compose import model_folder
-from feinschliff.compute.process import ALLOCATOR
+from feinschliff.compute.process import MEMORY
 from feinschliff.core.chat import Rendered
 from feinschliff.core.jobs import TrainSpec
 from feinschliff.data.files import write_text
@@ -74,14 +74,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="measured steps of every variant, after one that warms up")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "ablation.json")
     a = parser.parse_args()
-    if any(os.environ.get(name) != value for name, value in ALLOCATOR.items()):  # read by the C library at its start
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | ALLOCATOR)
+    if any(os.environ.get(name) != value for name, value in MEMORY.items()):  # read by the C library at its start
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | MEMORY)
     folder = model_folder(MODEL)
     named = VARIANTS if a.variants is None else [v for v in VARIANTS if v.name in a.variants.split(",")]
     runners = [Runner(v, folder) for v in named]
     rows = [row for name in a.data.split(",") for row in measure(runners, name, folder, a.rounds)]
     units = {"s_per_step": "seconds, median", "s_min": "seconds", "times": "s_per_step over that of all ideas"}
-    write_text(a.out, json.dumps(machine() | {"units": units, "allocator": ALLOCATOR, "rows": rows}, indent=1) + "\n")
+    write_text(a.out, json.dumps(machine() | {"units": units, "memory": MEMORY, "rows": rows}, indent=1) + "\n")
     show(rows)
 
 

@@ -68,7 +68,7 @@ def same_libraries() -> tuple[dict[str, str], str]:
         except Unavailable as missing:
             said.append(f"no {name}: {missing}")
     inherited = os.environ.get("LD_PRELOAD", "").split()
-    return process.ALLOCATOR | as_it_comes() | {"LD_PRELOAD": " ".join([*preload, *inherited])}, ", ".join(said)
+    return process.MEMORY | as_it_comes() | {"LD_PRELOAD": " ".join([*preload, *inherited])}, ", ".join(said)
 
 
 def tcmalloc() -> Path:

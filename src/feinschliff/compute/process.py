@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import IO
 
 TRAIN = "feinschliff.train"
-# Memory that a step frees is what the next step needs: keep it, in huge pages, instead of faulting it in anew (docs/log.md).
-ALLOCATOR = {
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=1099511627776"
+KEPT_SHAPES = "128"
+MEMORY = {
+    # What a step frees is what the next step needs: keep it, in huge pages, instead of faulting it in anew (docs/log.md).
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=1099511627776",
+    # oneDNN and torch beside it keep what they made for a product of certain sizes, by default for 1,024 of them. Steps differ in their
+    # lengths, so that would be half a gigabyte and more after some dozens of steps. A step of a model has about 30 kinds of products.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": KEPT_SHAPES,
+    "LRU_CACHE_CAPACITY": KEPT_SHAPES,
 }
-
-
 UNREACHABLE = 75  # sysexits' EX_TEMPFAIL: a program's place does not answer; later it may
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -52,7 +55,7 @@ def _die_with_parent() -> None:
 
 def environment() -> dict[str, str]:
     """What our programs are started with. They reach no model hub: whatever they need has been brought by then."""
-    return ALLOCATOR | os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    return MEMORY | os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 
 
 def stop(process: "subprocess.Popen[str]", grace_s: float = 5.0) -> None:

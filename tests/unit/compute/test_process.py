@@ -1,4 +1,5 @@
 import signal
+import sys
 
 import pytest
 
@@ -36,6 +37,27 @@ def test_a_child_reaches_no_hub(module, tmp_path):
     name = module("import os, sys\nprint(os.environ['HF_HUB_OFFLINE'], file=sys.stderr)")
     assert process.start(name, [], tmp_path / "log").wait(60) == 0
     assert process.last_lines(tmp_path / "log") == "1"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks glibc")
+def test_products_of_ever_new_sizes_do_not_fill_the_memory(module, tmp_path):
+    """As the steps of a training are: no two need have the same number of tokens."""
+    name = module("""
+import ctypes, sys, torch
+fields = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype = type("Info", (ctypes.Structure,), {"_fields_": [(f, ctypes.c_size_t) for f in fields]})
+weight = torch.randn(640, 640).bfloat16()
+for rows in range(1, 601):
+    torch.randn(rows, 640).bfloat16() @ weight
+    if rows in (300, 600):
+        print(libc.mallinfo2().uordblks, flush=True)
+""")
+    child = process.start(name, [], tmp_path / "log", talk=True)
+    assert child.stdout is not None
+    halfway, end = (int(line) for line in child.stdout)
+    process.stop(child)
+    assert end < halfway + 8_000_000
 
 
 def test_the_log_is_appended_to(module, tmp_path):
