@@ -125,7 +125,7 @@ class Kills:
         shown = {d["name"]: d["model"] for d in http.get("/v1/deployments", params={"limit": 100}).json()["data"]}
         assert self.deployed & set(names) <= set(shown)
         assert len(set(shown) & set(names) - self.deployed) <= 1  # the one that was on its way
-        assert set(shown.values()) == {"tiny"}
+        assert set(shown.values()) <= {"tiny"}  # none, where the kill came before the first
         for name in set(shown):
             http.delete(f"/v1/deployments/{name}")
         self.deployed.clear()
