@@ -10,6 +10,8 @@ from pathlib import Path
 import httpx2
 from small_study import environment, kill_family, make_study, without_clocks
 
+import remote_settings
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "service"))
 
 from running import ADMIN_KEY, Server, children_of
@@ -21,40 +23,6 @@ CHANGES = (
     ("n_epochs = 2\nbatch_size = 8", "n_epochs = 4\nbatch_size = 4"),
     ("[data]\n", '[hosted.azure]\nregion = "resource"\nmodel = "far"\nhyperparameters = { n_epochs = 4, batch_size = 4 }\n\n[data]\nstays_in = ["local", "resource"]\n'),
 )  # fmt: skip
-REGIONS = """
-[regions.resource]
-kind = "azure"
-location = "Sweden Central"
-endpoint = "{url}"
-api_version = "2024-10-21"
-key_env = "FAR_KEY"
-subscription = "sub"
-resource_group = "group"
-resource = "account"
-management_endpoint = "{url}"
-management_token_env = "FAR_KEY"
-"""
-MODELS = """
-[[models]]
-id = "far"
-kind = "chat"
-provider = "azure"
-fine_tune_regions = ["Sweden Central"]
-licence = "ours"
-about = "For tests"
-source = "tests"
-"""
-PRICES = """
-[[prices]]
-provider = "azure"
-model = "far"
-training_million_tokens = 20.0
-hosting_hour = 1.5
-input_million_tokens = 2.0
-output_million_tokens = 8.0
-source = "tests"
-read = 2026-11-28
-"""
 
 
 def free_port() -> int:
@@ -73,12 +41,13 @@ class Pair:
         far.mkdir()
         self.server = Server(far, "--model", f"far={model}", "--port", str(free_port())).start()
         self.settings.mkdir()
-        for name, text in (("regions", REGIONS.format(url=self.server.url)), ("models", MODELS), ("prices", PRICES)):
+        texts = {"regions": remote_settings.resource(self.server.url), "models": remote_settings.hosted_model("far"), "prices": remote_settings.price("far")}
+        for name, text in texts.items():
             (self.settings / f"{name}.toml").write_text(text, encoding="utf-8")
 
     def start(self) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "feinschliff.cli.main", "study", "run", str(self.file), "--out", str(self.out), "--yes"]
-        own = {"FEINSCHLIFF_CONFIG": str(self.settings), "FEINSCHLIFF_STATE": str(self.folder / "state"), "FAR_KEY": ADMIN_KEY}
+        own = {"FEINSCHLIFF_CONFIG": str(self.settings), "FEINSCHLIFF_STATE": str(self.folder / "state"), remote_settings.KEY: ADMIN_KEY}
         return subprocess.Popen(
             command, cwd=self.folder, env=environment(**own), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, encoding="utf-8", start_new_session=True,

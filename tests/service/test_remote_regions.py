@@ -7,25 +7,9 @@ from running import ADMIN_KEY
 from test_files import training_lines
 
 from feinschliff.cli.main import main
+from remote_settings import account, hosted_model, resource
 
-REGIONS = """
-[regions.account]
-kind = "openai"
-base_url = "{url}/v1"
-key_env = "FAR_KEY"
-
-[regions.resource]
-kind = "azure"
-location = "Sweden Central"
-endpoint = "{url}"
-api_version = "2024-10-21"
-key_env = "FAR_KEY"
-subscription = "sub"
-resource_group = "group"
-resource = "account"
-management_endpoint = "{url}"
-management_token_env = "FAR_KEY"
-
+UNDATED = """
 [regions.undated]
 kind = "azure"
 location = "Sweden Central"
@@ -35,25 +19,15 @@ key_env = "FAR_KEY"
 training = "global"
 quota = {{ jobs_per_month = 0 }}
 """
-MODELS = """
-[[models]]
-id = "tiny"
-version = "{version}"
-kind = "chat"
-provider = "{provider}"
-fine_tune_regions = ["Sweden Central", "Global"]
-licence = "ours"
-about = "For tests"
-source = "tests"
-"""
 SHORT = ("--epochs", "2", "--batch", "4", "--seed", "7", "--yes")
 
 
 @pytest.fixture(scope="module")
 def settings(server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("settings")
-    (folder / "regions.toml").write_text(REGIONS.format(url=server.url), encoding="utf-8")
-    models = MODELS.format(version="1", provider="azure") + MODELS.format(version="2", provider="openai")
+    regions = account(server.url) + resource(server.url) + UNDATED.format(url=server.url)
+    (folder / "regions.toml").write_text(regions, encoding="utf-8")
+    models = hosted_model("tiny") + hosted_model("tiny", "openai", version="2")
     (folder / "models.toml").write_text(models, encoding="utf-8")
     (folder / "train.jsonl").write_bytes(training_lines(12))
     return folder

@@ -13,32 +13,15 @@ from feinschliff.core.ports import Reply
 from feinschliff.core.study import Data, Goal, GraderSpec, Hosted, Study, Training
 from feinschliff.providers.remote.kept import KeptAnswers
 from feinschliff.providers.remote.responder import RemoteResponder
+from remote_settings import hosted_model, resource
 
-REGIONS = """
-[regions.resource]
-kind = "azure"
-location = "Sweden Central"
-endpoint = "http://127.0.0.1:9"
-api_version = "2024-10-21"
-key_env = "FAR_KEY"
-"""
-MODELS = """
-[[models]]
-id = "far"
-kind = "chat"
-provider = "azure"
-fine_tune_regions = ["Sweden Central"]
-licence = "ours"
-about = "For tests"
-source = "tests"
-"""
 OWN = Hosted(region="resource", model="far", hyperparameters=TuningHyperparameters(n_epochs=2))
 
 
 @pytest.fixture(autouse=True)
 def settings(tmp_path, monkeypatch):
-    (tmp_path / "regions.toml").write_text(REGIONS, encoding="utf-8")
-    (tmp_path / "models.toml").write_text(MODELS, encoding="utf-8")
+    (tmp_path / "regions.toml").write_text(resource("http://127.0.0.1:9", managed=False), encoding="utf-8")
+    (tmp_path / "models.toml").write_text(hosted_model("far"), encoding="utf-8")
     for name, value in (("FEINSCHLIFF_CONFIG", tmp_path), ("FEINSCHLIFF_STATE", tmp_path / "state"), ("FAR_KEY", "key")):
         monkeypatch.setenv(name, str(value))
 
