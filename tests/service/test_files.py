@@ -37,6 +37,13 @@ def test_a_training_file_is_kept_checked_and_given_back(client, contract):
     assert len(checked) > 4
 
 
+def test_the_official_client_marks_a_file_that_must_stay(client):
+    file = upload(client, extra_body={"stays_in": ["local", "Sweden Central"]})
+    assert client.files.retrieve(file.id).stays_in == ["local", "Sweden Central"]
+    job = client.fine_tuning.jobs.create(model="tiny", training_file=file.id)
+    assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
+
+
 def test_every_kind_of_finding_is_told_with_line_and_remedy(client):
     lines = training_lines(30).splitlines(keepends=True)
     lines[3] = b'{"messages": [{"role": "user", "content": "no answer"}]}\n'

@@ -17,9 +17,10 @@ FIELD_BYTES = 64 * 1024  # of all fields that are no file
 
 @dataclass
 class Form:
-    """The fields of a form; the bytes of its one file went into an Incoming."""
+    """The fields of a form, of a repeated one the last; the bytes of its one file went into an Incoming."""
 
     fields: dict[str, str] = field(default_factory=dict)
+    lists: dict[str, list[str]] = field(default_factory=dict)  # `name[]`, as clients send lists
     filename: str | None = None
 
     def need(self, name: str) -> str:
@@ -134,7 +135,10 @@ class _Reader:
 
     def part_ends(self) -> None:
         if not self._is_file:
-            self.form.fields[self._name] = _text(bytes(self._value))
+            value = _text(bytes(self._value))
+            self.form.fields[self._name] = value
+            if self._name.endswith("[]"):
+                self.form.lists.setdefault(self._name.removesuffix("[]"), []).append(value)
 
     def form_ends(self) -> None:
         self.complete = True

@@ -5,6 +5,7 @@ What cannot be in any case is refused at creation. The rest fails the job before
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from feinschliff.app.residency import check_marks
 from feinschliff.app.service import Service, today
 from feinschliff.catalog.billing import Budget, Spent, check_budget
 from feinschliff.catalog.fit import Fit, Hardware, fit
@@ -62,8 +63,10 @@ def at_creation(service: Service, db: Session, project: ProjectId, new: NewJob, 
 
 def at_start(service: Service, db: Session, row: JobRow, counted: Counted) -> Admission:
     """By the model's own tokens. Of jobs that have not started either, only the earlier ones count. Raises as `at_creation`."""
+    new = NewJob.model_validate(row.request)
+    check_marks(row.stays_in or {}, *place_of(service, new))  # its region may have become another since
     others = list(job_usage.taken_since(db, _month(service), beside=row))
-    return _admit(service, db, ProjectId(row.project_id), NewJob.model_validate(row.request), ModelName(row.model), counted, others)
+    return _admit(service, db, ProjectId(row.project_id), new, ModelName(row.model), counted, others)
 
 
 def _admit(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from feinschliff.app.residency import check_mark
 from feinschliff.app.service import Service, new_id
 from feinschliff.core.service import Caller, FileStatus, StoredPurpose
 from feinschliff.core.service_errors import CorruptBlob, NotFound, RequestError
@@ -20,16 +21,18 @@ ONE_A_LINE: frozenset[StoredPurpose] = frozenset({"fine-tune", "evals", "batch"}
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """What a client says of a file. `lives_s`: it is deleted so many seconds after its making."""
+    """What a client says of a file. `lives_s`: it is deleted so many seconds after its making; `stays_in`: see `app.residency`."""
 
     filename: str
     purpose: StoredPurpose
     lives_s: int | None = None
+    stays_in: tuple[str, ...] = ()
 
 
 def add_file(service: Service, caller: Caller, incoming: Incoming, new: NewFile) -> FileRow:
     """Keep what has arrived. Raises RequestError for a training file that is plainly no JSONL."""
     check_name(new.filename, new.purpose)
+    check_mark(service, new.stays_in)
     if new.purpose in ONE_A_LINE:
         check_first_line(incoming.head, whole=incoming.size <= len(incoming.head))
     incoming.finish()
@@ -47,7 +50,7 @@ def keep(service: Service, db: Session, caller: Caller, incoming: Incoming, new:
     row = FileRow(
         id=new_id("file-"), project_id=caller.project, filename=new.filename, purpose=new.purpose, bytes=incoming.size,
         sha256=incoming.sha256, created_at=now, expires_at=None if new.lives_s is None else now + new.lives_s,
-        status=FileStatus.UPLOADED if new.purpose == "fine-tune" else FileStatus.PROCESSED,
+        stays_in=list(new.stays_in) or None, status=FileStatus.UPLOADED if new.purpose == "fine-tune" else FileStatus.PROCESSED,
     )  # fmt: skip
     db.add(row)
     return row

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from feinschliff.app import admission, files, lineage
 from feinschliff.app.integration_check import check_integrations
+from feinschliff.app.residency import check_marks, marks_of
 from feinschliff.app.service import Service, new_id
 from feinschliff.core.finetune import NewJob
 from feinschliff.core.service import Caller, FileStatus, JobStatus
@@ -34,16 +35,17 @@ def create_job(service: Service, caller: Caller, new: NewJob, idempotency_key: s
         if idempotency_key is not None and (again := _made_before(db, caller, idempotency_key, digest)) is not None:
             return again
         file = _training_file(service, db, caller, new.training_file, "training_file")
-        if new.validation_file is not None:
-            _training_file(service, db, caller, new.validation_file, "validation_file")
+        held = [] if new.validation_file is None else [_training_file(service, db, caller, new.validation_file, "validation_file")]
         most = service.settings.limits.waiting_jobs
         if jobs.count_open(db, caller.project) >= most:
             raise RateLimited(f"The project has {most} unfinished jobs.", hint="Wait for some, or cancel some.", retry_after_s=BUSY_RETRY_S)
+        marks = marks_of(db, caller.project, new, [file, *held])
+        check_marks(marks, *admission.place_of(service, new))
         admitted = admission.at_creation(service, db, caller.project, new, model, file)
         now = service.clock()
         row = JobRow(
             id=new_id("ftjob-"), project_id=caller.project, status=JobStatus.VALIDATING, model=model,
-            training_file=new.training_file, validation_file=new.validation_file,
+            training_file=new.training_file, validation_file=new.validation_file, stays_in=marks or None,
             seed=secrets.randbelow(2**31) if new.seed is None else new.seed, suffix=new.suffix, request=new.model_dump(mode="json"),
             meta=new.metadata, hyperparameters=new.hyperparameters.model_dump(), result_files=[], created_at=now,
             traceparent=service.traces.here(),

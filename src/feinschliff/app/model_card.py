@@ -22,6 +22,7 @@ def write_card(service: Service, db: Session, row: JobRow, finished: Finished, r
         "Started from": ", which started from ".join(parents) or "the base model",
         "Training file": _data(service, db, row, row.training_file),
         "Validation file": "none" if row.validation_file is None else _data(service, db, row, row.validation_file),
+        "Data stays in": "; ".join(f"{', '.join(stays_in)} (`{file}`)" for file, stays_in in (row.stays_in or {}).items()) or "not said",
         "Method": _method(spec),
         "Hyperparameters": f"n_epochs {h['n_epochs']}, batch_size {h['batch_size']}, learning_rate_multiplier {h['learning_rate_multiplier']}",
         "Seed": str(row.seed),

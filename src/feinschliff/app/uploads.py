@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from feinschliff.app.files import NewFile, check_first_line, check_name, drop_unused, keep
+from feinschliff.app.residency import check_mark
 from feinschliff.app.service import Service, new_id
 from feinschliff.core.service import Caller, Purpose, UploadStatus
 from feinschliff.core.service_errors import Conflict, NotFound, RequestError, TooLarge
@@ -21,6 +22,7 @@ class NewUpload:
     mime_type: str
     bytes: int  # in all
     lives_s: int | None  # of the file that it becomes
+    stays_in: tuple[str, ...] = ()  # that file
 
 
 def create_upload(service: Service, caller: Caller, new: NewUpload) -> UploadRow:
@@ -29,12 +31,13 @@ def create_upload(service: Service, caller: Caller, new: NewUpload) -> UploadRow
     if new.bytes > limits.upload_bytes:
         raise TooLarge(f"{new.bytes:,} bytes are more than an upload may have ({limits.upload_bytes:,}).", param="bytes")
     check_name(new.filename, new.purpose)
+    check_mark(service, new.stays_in)
     now = service.clock()
     with service.database.write() as db:
         row = UploadRow(
             id=new_id("upload_"), project_id=caller.project, filename=new.filename, purpose=new.purpose,
             mime_type=new.mime_type, bytes=new.bytes, status=UploadStatus.PENDING, created_at=now,
-            expires_at=now + limits.upload_lives_s, file_lives_s=new.lives_s,
+            expires_at=now + limits.upload_lives_s, file_lives_s=new.lives_s, stays_in=list(new.stays_in) or None,
         )  # fmt: skip
         db.add(row)
         audit.record(db, caller, "upload.create", row.id, now)
@@ -97,7 +100,7 @@ def _become_file(service: Service, caller: Caller, upload_id: str, whole: Incomi
     whole.finish()
     with service.blobs.locked(), service.database.write() as db:
         upload = _pending(service, db, caller, upload_id)  # once more: it may have been cancelled or completed meanwhile
-        new = NewFile(upload.filename, _purpose(upload), upload.file_lives_s)
+        new = NewFile(upload.filename, _purpose(upload), upload.file_lives_s, tuple(upload.stays_in or ()))
         if new.purpose == "fine-tune":
             check_first_line(whole.head, whole=whole.size <= len(whole.head))
         file = keep(service, db, caller, whole, new)

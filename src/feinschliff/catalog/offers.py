@@ -54,17 +54,17 @@ def notices(model: CatalogModel, region: Region, today: date) -> tuple[str, ...]
     return tuple(f"At {model.provider}: {sentence} Weights of one's own go on." for sentence in told)
 
 
-def check_residency(stays_in: Collection[str], name: str, region: Region) -> None:
+def check_residency(stays_in: Collection[str], name: str, region: Region, *, what: str = "The data") -> None:
     """Raises NotOffered where data that must stay in one of `stays_in` (names of regions, or Azure's locations) would leave it."""
     if not stays_in:
         return
     names = {plain(name), *([plain(region.location)] if isinstance(region, Azure) else [])}
     allowed = ", ".join(sorted(stays_in))
     if names.isdisjoint(map(plain, stays_in)):
-        raise NotOffered(f"The data must stay in {allowed}; {_place(name, region)} is elsewhere.", hint=f"Run the job in {allowed}.")
+        raise NotOffered(f"{what} must stay in {allowed}; {_place(name, region)} is elsewhere.", hint=f"Run the job in {allowed}.")
     if not keeps_data(region):
         raise NotOffered(
-            f"The data must stay in {allowed}, and {_place(name, region)} does not promise that.",
+            f"{what} must stay in {allowed}, and {_place(name, region)} does not promise that.",
             hint='Train with training = "standard" there.' if isinstance(region, Azure) else f"Run the job in {HERE}.",
         )
 

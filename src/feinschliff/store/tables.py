@@ -64,6 +64,7 @@ class FileRow(Listed):
     status: Mapped[str] = mapped_column(String(16), default=FileStatus.PROCESSED)
     status_details: Mapped[str | None]
     sizes: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # catalog.workload.FileSizes, once it was checked
+    stays_in: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))  # regions; None: it may go anywhere
     created_at: Mapped[Time]
     expires_at: Mapped[Maybe] = mapped_column(BigInteger, index=True)
 
@@ -71,7 +72,7 @@ class FileRow(Listed):
 
 
 class UploadRow(Listed):
-    """A file that arrives in parts. `file_lives_s` is the life of the file it becomes."""
+    """A file that arrives in parts. `file_lives_s` and `stays_in` are of the file it becomes."""
 
     __tablename__ = "uploads"
     project_id: Mapped[Project]
@@ -83,6 +84,7 @@ class UploadRow(Listed):
     created_at: Mapped[Time]
     expires_at: Mapped[Time]
     file_lives_s: Mapped[Maybe]
+    stays_in: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     file_id: Mapped[str | None] = mapped_column(String(80))
 
 
@@ -104,6 +106,7 @@ class JobRow(Listed):
     model: Mapped[str] = mapped_column(String(255))
     training_file: Mapped[str] = mapped_column(String(80))
     validation_file: Mapped[str | None] = mapped_column(String(80))
+    stays_in: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # file → regions; see `app.residency`
     seed: Mapped[Big]
     suffix: Mapped[str | None] = mapped_column(String(64))
     request: Mapped[dict[str, Any]]

@@ -20,6 +20,7 @@ class ImportIn(Body):
     content_url: str
     filename: str
     purpose: Purpose
+    stays_in: tuple[str, ...] = ()  # ours
 
 
 @router.post("/files", status_code=201, openapi_extra=files.FORM, response_model_exclude_none=True)
@@ -32,7 +33,7 @@ async def create_file(request: Request, response: Response, service: ServiceOf, 
 @router.post("/files/import", status_code=201, response_model_exclude_none=True)
 def import_file(body: ImportIn, request: Request, response: Response, service: ServiceOf, caller: Writer) -> FileOut:
     """Fetch a file, from a host that the operator allows. The answer comes when it is there."""
-    row = use.import_file(service, caller, body.content_url, NewFile(body.filename, body.purpose))
+    row = use.import_file(service, caller, body.content_url, NewFile(body.filename, body.purpose, stays_in=body.stays_in))
     return made(_shown(FileOut.of(row)), request, response, instead_of="/import")
 
 

@@ -21,6 +21,7 @@ from feinschliff.store.tables import FileRow
 router = APIRouter(tags=["files"])
 PIECE = 1 << 18  # bytes sent at a time
 _PURPOSE: TypeAdapter[Purpose] = TypeAdapter(Purpose)
+STAYS_IN = "Ours: regions, or locations of Azure, that the data may not leave. Without it, the data may go anywhere."
 FORM = {
     "requestBody": {
         "required": True,
@@ -34,6 +35,7 @@ FORM = {
                         "purpose": _PURPOSE.json_schema(),
                         "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
                         "expires_after[seconds]": {"type": "integer", "minimum": 3600, "maximum": 2592000},
+                        "stays_in[]": {"type": "array", "items": {"type": "string"}, "description": STAYS_IN},
                     },
                 }
             }
@@ -52,12 +54,13 @@ class FileOut(Sparse):
     status: str
     expires_at: int | None
     status_details: str | None
+    stays_in: list[str] | None  # ours
 
     @classmethod
     def of(cls, row: FileRow) -> "FileOut":
         return cls(
             id=row.id, bytes=row.bytes, created_at=row.created_at, filename=row.filename, purpose=row.purpose,
-            status=row.status, expires_at=row.expires_at, status_details=row.status_details,
+            status=row.status, expires_at=row.expires_at, status_details=row.status_details, stays_in=row.stays_in,
         )  # fmt: skip
 
 
@@ -116,7 +119,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
 def _new_file(form: Form) -> use.NewFile:
     """Of a name that is a path, as the command line of `openai` sends it, only the last part counts (RFC 7578, section 4.2)."""
     name = re.split(r"[/\\]", form.filename or "")[-1]
-    return use.NewFile(name, _purpose(form.need("purpose")), _life_s(form))
+    return use.NewFile(name, _purpose(form.need("purpose")), _life_s(form), _stays_in(form))
 
 
 def _purpose(text: str) -> Purpose:
@@ -125,6 +128,12 @@ def _purpose(text: str) -> Purpose:
     except ValidationError:
         known = "fine-tune, evals, batch, user_data, vision, assistants"
         raise RequestError(f"{text!r} is not one of the purposes {known}.", param="purpose") from None
+
+
+def _stays_in(form: Form) -> tuple[str, ...]:
+    """As a list, or with commas between."""
+    alone = form.fields.get("stays_in", "").split(",")
+    return tuple(name.strip() for name in (*alone, *form.lists.get("stays_in", ())) if name.strip())
 
 
 def _life_s(form: Form) -> int | None:

@@ -32,6 +32,7 @@ class UploadIn(Body):
     bytes: int = Field(ge=0)
     mime_type: str = Field(max_length=255)
     expires_after: ExpiresAfter | None = None
+    stays_in: tuple[str, ...] = ()  # ours
 
 
 class CompleteIn(Body):
@@ -72,7 +73,7 @@ class PartOut(Shown):
 @router.post("/uploads", response_model_exclude_none=True)
 def create_upload(body: UploadIn, service: ServiceOf, caller: Writer) -> UploadOut:
     life_s = body.expires_after.life_s() if body.expires_after else None
-    new = use.NewUpload(body.filename, body.purpose, body.mime_type, body.bytes, life_s)
+    new = use.NewUpload(body.filename, body.purpose, body.mime_type, body.bytes, life_s, body.stays_in)
     return UploadOut.of(use.create_upload(service, caller, new))
 
 
