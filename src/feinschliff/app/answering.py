@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from feinschliff.app.deployments import model_of
+from feinschliff.app.lineage import check_here
 from feinschliff.app.service import Service
 from feinschliff.app.tool_calls import Called, Heard, NewReader, heard
 from feinschliff.app.usage import Answered, Asked, count, counted
@@ -40,10 +41,12 @@ class Choice:
 
 
 def answering(service: Service, caller: Caller, name: str) -> Answering:
-    """Raises NotFound. `name` is a deployment's or a model's. Weights that are not there yet are brought, which may take minutes."""
+    """Raises NotFound, RequestError for a model that a provider keeps. `name` is a deployment's or a model's. Weights that are not there yet are brought, which may take minutes."""
     name = model_of(service, caller, name)
     with service.database.read() as db:
         row = jobs.find_model(db, caller.project, name)
+    if row is not None:
+        check_here(service, row)
     try:
         base = service.offered.find(name if row is None else row.base)
     except ModelUnavailable as error:

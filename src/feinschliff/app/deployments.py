@@ -3,6 +3,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from feinschliff.app.lineage import check_here
 from feinschliff.app.service import Service, new_id
 from feinschliff.core.errors import ModelUnavailable
 from feinschliff.core.service import Caller, KeyId, ModelName, ProjectId, Scope, Tier
@@ -126,8 +127,9 @@ def check_not_deployed(db: Session, model: ModelRow) -> None:
 
 
 def _deployable(service: Service, db: Session, caller: Caller, name: str) -> str:
-    """The model's own name. Raises NotFound."""
-    if jobs.find_model(db, caller.project, name) is not None:
+    """The model's own name. Raises NotFound, RequestError."""
+    if (tuned := jobs.find_model(db, caller.project, name)) is not None:
+        check_here(service, tuned)
         return name
     if name in service.offered.embedders():
         return name

@@ -1,16 +1,19 @@
 """What a fine-tuning job costs, before, while and after it is trained, and what its models have cost since.
 
-Charged is training alone, by the rules of `catalog.billing`: the time of optimizer steps on this machine. Waiting, checks of
-the data, pauses and failed jobs are free.
+Charged is training alone, by the rules of `catalog.billing`: the time of optimizer steps on this machine, or what the job's provider asks
+for. Waiting, checks of the data, pauses and failed jobs are free.
 """
 from collections.abc import Sequence
 from typing import Literal
 
+from feinschliff.app.job_budgets import price_there, training_money
 from feinschliff.app.jobs import get_job
+from feinschliff.app.remote_admission import RemotePlace
 from feinschliff.app.service import Service
-from feinschliff.catalog.billing import JobRecord, Outcome, Period, machine_charge
+from feinschliff.catalog.billing import Outcome
 from feinschliff.catalog.models import HERE
-from feinschliff.catalog.prices import MachinePrice, Price
+from feinschliff.catalog.prices import Price
+from feinschliff.catalog.regions import Azure, OpenAi
 from feinschliff.core.chat import Wire
 from feinschliff.core.errors import NoPrice
 from feinschliff.core.service import Caller, JobStatus, ModelName, ProjectId, Tier
@@ -90,15 +93,18 @@ def any_job_cost(service: Service, job_id: str) -> JobCost:
 
 def _cost(service: Service, db: Session, row: JobRow) -> JobCost:
     prices, usage = service.market.prices, job_usage.usage_of(db, row.id)
-    machine = prices.machine or MachinePrice()
-    price = prices.of(service.offered.described(ModelName(row.model))) if row.model in service.offered.names() else None
-    training = _training(service, row, usage, machine)
+    region = usage.region if usage else HERE
+    place = service.market.regions.regions.get(region)
+    there = place if isinstance(place, Azure | OpenAi) else None
+    own = row.model in service.offered.names() and there is None
+    price = prices.of(service.offered.described(ModelName(row.model))) if own else None
+    training, currency = _training(service, row, usage, region)
     hosting = _hosting(service, db, jobs.models_of(db, row.id), price)
     inference = _inference(db, row, price)
-    notes = _notes(row, inference, machine)
+    notes = _notes(service, row, inference, region, there)
     return JobCost(
-        job_id=row.id, status=row.status, basis=_basis(row), region=usage.region if usage else HERE, model=row.model,
-        fine_tuned_model=row.fine_tuned_model, currency=machine.currency, training=training, hosting=hosting, inference=inference,
+        job_id=row.id, status=row.status, basis=_basis(row), region=region, model=row.model,
+        fine_tuned_model=row.fine_tuned_model, currency=currency, training=training, hosting=hosting, inference=inference,
         total=training.amount + hosting.amount + (inference.amount or 0.0), notes=notes,
     )  # fmt: skip
 
@@ -109,18 +115,20 @@ def _basis(row: JobRow) -> Literal["estimate", "running", "final"]:
     return "estimate" if row.started_at is None else "running"
 
 
-def _training(service: Service, row: JobRow, usage: JobUsageRow | None, machine: MachinePrice) -> TrainingCost:
+def _training(service: Service, row: JobRow, usage: JobUsageRow | None, region: str) -> tuple[TrainingCost, str]:
+    """And its currency."""
     tokens, seconds = (usage.tokens, usage.seconds) if usage else (0, 0.0)
-    record = JobRecord(
-        outcome=OUTCOMES.get(JobStatus(row.status), "running"), periods=(Period(phase="running", seconds=seconds),), trained_tokens=tokens
-    )
+    outcome = OUTCOMES.get(JobStatus(row.status), "running")
+    spent = training_money(service, region, row.model, tokens=tokens, seconds=seconds, outcome=outcome)
     since = (row.finished_at or service.clock()) - row.created_at
     open_ = usage if usage and usage.expected_tokens and not JobStatus(row.status).ended else None
-    return TrainingCost(
-        tokens=tokens, seconds=seconds, waited_seconds=max(0.0, since - seconds), amount=machine_charge(machine, record),
+    ahead = training_money(service, region, row.model, tokens=open_.expected_tokens, seconds=open_.expected_seconds) if open_ else None
+    cost = TrainingCost(
+        tokens=tokens, seconds=seconds, waited_seconds=max(0.0, since - seconds), amount=spent.amount,
         expected_tokens=open_.expected_tokens if open_ else None, expected_seconds=open_.expected_seconds if open_ else None,
-        expected_amount=machine.hour * open_.expected_seconds / 3600 if open_ else None,
+        expected_amount=ahead.amount if ahead else None,
     )  # fmt: skip
+    return cost, spent.currency
 
 
 def _hosting(service: Service, db: Session, models: Sequence[ModelRow], price: Price | None) -> HostingCost:
@@ -140,9 +148,13 @@ def _inference(db: Session, row: JobRow, price: Price | None) -> InferenceCost:
     return InferenceCost(requests=requests, input_tokens=read, cached_tokens=cached, output_tokens=written, amount=amount)
 
 
-def _notes(row: JobRow, inference: InferenceCost, machine: MachinePrice) -> tuple[str, ...]:
+def _notes(service: Service, row: JobRow, inference: InferenceCost, region: str, there: RemotePlace | None) -> tuple[str, ...]:
     notes: list[str] = []
-    if not machine.hour:
+    if there is not None:
+        notes.append(f"Hosting and answers of the model in {region} are not in it: they do not go through this service.")
+        if price_there(service, there, row.model) is None:
+            notes.append(f"The price of {row.model} is not known: write it into prices.toml in the settings folder.")
+    elif not service.market.prices.machine_hour:
         notes.append("This machine's time has no price: write [machine] into prices.toml in the settings folder.")
     if row.status == JobStatus.FAILED:
         notes.append("A failed job is free.")

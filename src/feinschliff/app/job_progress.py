@@ -1,4 +1,5 @@
 """What the training program says of a job becomes the job's state, its events, checkpoints, results and model."""
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -6,9 +7,10 @@ from feinschliff.app import jobs, results
 from feinschliff.app.model_card import write_card
 from feinschliff.app.service import Service, new_id
 from feinschliff.core.finetune import NewJob
-from feinschliff.core.jobs import Checkpoint, Failed, Finished, Started, Step, TrainEvent, Validation
+from feinschliff.core.jobs import Checkpoint, Failed, Finished, Started, Step, Told, TrainEvent, Validation
 from feinschliff.core.service import Caller, JobStatus, KeyId, ProjectId, Scope
 from feinschliff.core.service_errors import NO_ROOM_HINT, NoRoom
+from feinschliff.providers.remote.named import read_remote
 from feinschliff.store import job_usage
 from feinschliff.store import jobs as rows
 from feinschliff.store.database import Session
@@ -64,6 +66,8 @@ class Progress:
                 self._keep_checkpoint(db, row, event)
             case Finished():
                 self._register(db, row, event)
+            case Told():
+                jobs.tell(service, db, row, _key(event), event.message, level=event.level)
             case Failed(code=NoRoom.code):
                 self.wait_for_room(db, row)
             case Failed():
@@ -96,11 +100,21 @@ class Progress:
         name = self._name(row)
         self._add_model(db, row, name, event.path, None)
         row.fine_tuned_model, row.trained_tokens = name, event.trained_tokens
+        self._note_provider(db, row, event)
         write_card(service, db, row, event, self._runs / row.id)
         self._keep_checkpoint(db, row, Checkpoint(step=event.step, path=event.path))  # the program makes none after the last epoch
         row.result_files = results.keep(service, db, owner(row), row.id)
         jobs.tell(service, db, row, "model", f"New fine-tuned model created: {name}")
         jobs.end(service, db, row, JobStatus.SUCCEEDED, "The job has successfully completed")
+
+    def _note_provider(self, db: Session, row: JobRow, event: Finished) -> None:
+        """Of a model that a provider keeps: its name there, and its tokens, which no provider tells step by step."""
+        kept = read_remote(self._runs / row.id / event.path)
+        if kept is None:
+            return
+        if (usage := job_usage.usage_of(db, row.id)) is not None:
+            usage.tokens = event.trained_tokens
+        jobs.tell(self._service, db, row, "kept", f"{kept.region} keeps the model by the name {kept.model}, of its job {kept.job}")
 
     def _add_model(self, db: Session, row: JobRow, name: str, path: str, step: int | None) -> None:
         folder = (self._runs / row.id / path).relative_to(self._service.settings.data_dir)
@@ -143,6 +157,8 @@ _SHOWN = frozenset({
 
 
 def _key(event: TrainEvent) -> str:
+    if isinstance(event, Told):
+        return f"told-{hashlib.sha256(event.id.encode()).hexdigest()[:32]}"
     step = getattr(event, "step", None)
     return f"run-{event.kind}" if step is None else f"{event.kind}-{step}"
 

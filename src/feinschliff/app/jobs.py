@@ -29,7 +29,7 @@ def create_job(service: Service, caller: Caller, new: NewJob, idempotency_key: s
     NotOffered, DoesNotFit, OverBudget where the job could not be carried out.
     """
     check_integrations(service, new.integrations)
-    model = admission.chosen(service, lineage.on_base(service, caller.project, new))
+    model = admission.chosen(service, new, lineage.base_of(service, caller.project, new))
     digest = hashlib.sha256(new.model_dump_json().encode()).hexdigest()
     with service.database.write() as db:
         if idempotency_key is not None and (again := _made_before(db, caller, idempotency_key, digest)) is not None:

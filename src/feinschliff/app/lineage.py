@@ -13,7 +13,8 @@ from feinschliff.core.errors import ModelUnavailable
 from feinschliff.core.finetune import NewJob
 from feinschliff.core.jobs import Method, TrainSpec
 from feinschliff.core.service import ProjectId
-from feinschliff.core.service_errors import Conflict
+from feinschliff.core.service_errors import Conflict, RequestError
+from feinschliff.providers.remote.named import read_remote
 from feinschliff.store import jobs
 from feinschliff.store.database import Session
 from feinschliff.store.tables import JobRow, ModelRow
@@ -22,11 +23,24 @@ TUNED = "ft:"  # what names of tuned models begin with
 START = "start"  # RUN_DIR/start: a copy of the parent's adapter
 
 
-def on_base(service: Service, project: ProjectId, new: NewJob) -> NewJob:
-    """The job as if it named the base model of the tuned model that it names; any other unchanged."""
+def base_of(service: Service, project: ProjectId, new: NewJob) -> str:
+    """The base of the tuned model that the job names; else what it names. Raises RequestError for a tuned model that is not here."""
     with service.database.read() as db:
         parent = jobs.find_model(db, project, new.model)
-    return new if parent is None else new.model_copy(update={"model": parent.base})
+    if parent is None:
+        return new.model
+    check_here(service, parent)
+    return parent.base
+
+
+def check_here(service: Service, model: ModelRow) -> None:
+    """Raises RequestError where a provider keeps the model: then it is asked there, and no job starts from it."""
+    kept = read_remote(service.settings.data_dir / model.folder)
+    if kept is not None:
+        raise RequestError(
+            f"{model.name} is kept in the region {kept.region}, by the name {kept.model}.", param="model", code="model_elsewhere",
+            hint=f"It is asked there: feinschliff jobs ask {kept.model} QUESTION --region {kept.region}; in an Azure resource, deploy it first.",
+        )  # fmt: skip
 
 
 def parent_of(row: JobRow) -> str | None:

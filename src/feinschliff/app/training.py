@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import assert_never
 
 from pydantic import ValidationError
 
 from feinschliff.app import admission, files, jobs
+from feinschliff.app.elsewhere import Elsewhere
 from feinschliff.app.file_check import describe, run_check
 from feinschliff.app.job_progress import Progress, owner
 from feinschliff.app.job_queue import concurrency
@@ -19,8 +21,8 @@ from feinschliff.app.lineage import START, bring_start
 from feinschliff.app.service import Service
 from feinschliff.catalog import available
 from feinschliff.catalog.fit import duration
-from feinschliff.catalog.regions import Machine, Ray
-from feinschliff.catalog.workload import Counted
+from feinschliff.catalog.regions import Azure, Machine, OpenAi, Ray, Region
+from feinschliff.catalog.workload import Counted, FileSizes, at_least
 from feinschliff.compute import process
 from feinschliff.compute.ray import OnRay
 from feinschliff.core.errors import (
@@ -47,7 +49,7 @@ from feinschliff.store.database import Session
 from feinschliff.store.tables import JobRow
 
 AGAIN_S = 10.0  # until a region that did not answer is asked again
-Placed = tuple[str, Machine | Ray]  # a region's name and what it is
+Placed = tuple[str, Region]  # a region's name and what it is
 MOST_DEATHS = 3  # of the training program in a row without a further step; then the job fails
 
 
@@ -59,12 +61,13 @@ class Training:
         self._runs = runs
         self._logs = RunLogs()
         self._progress = Progress(service, runs.root)
+        self._elsewhere = Elsewhere(service, runs)
         self._room: dict[str, int] = {}  # job → bytes that must be free before it is tried again
         self._not_before: dict[str, float] = {}  # job → when its region is asked again, by the monotonic clock
 
     def step(self) -> bool:
         """Bring every job as far as it can go now; False where nothing changed."""
-        changed = self._stop_what_should_not_run()
+        changed = self._stop_what_should_not_run() | self._elsewhere.step()
         with self._service.database.read() as db:
             waiting = rows.jobs_in(db, (JobStatus.VALIDATING, JobStatus.QUEUED, JobStatus.RUNNING))
         places = {job.id: self._region(job) for job in waiting}
@@ -90,9 +93,9 @@ class Training:
             case JobStatus.QUEUED if may_start:
                 if self._free_bytes() < self._room.get(job.id, self._service.settings.limits.spare_bytes):
                     raise NoRoom("The job would not find room.")
-                return self._prepare(job)
+                return place is not None and self._prepare(job, place[1])
             case JobStatus.RUNNING if place is not None:
-                return self._follow(job, place[1])
+                return self._follow(job, place)
             case _:
                 return False
 
@@ -120,7 +123,8 @@ class Training:
             return None
 
     def stop(self) -> None:
-        """At the server's end: programs stop, and go on from their last saved step at the next start."""
+        """At the server's end: programs stop, and go on from their last saved step at the next start. Jobs at providers just go on."""
+        self._elsewhere.stop()
         for job_id in self._runs.known():
             self._runs.stop(job_id)
 
@@ -154,10 +158,10 @@ class Training:
         jobs.tell(self._service, db, row, "queued", "Files validated, moving job to queued state")
         return True
 
-    def _prepare(self, job: JobRow) -> bool:
+    def _prepare(self, job: JobRow, place: Region) -> bool:
         """Write the run's folder, which may take minutes, and then start. Doing it twice gives the same files."""
         try:
-            self._write_run(job)
+            self._write_run(job, place)
         except Unavailable:
             raise
         except FeinschliffError as error:
@@ -178,12 +182,12 @@ class Training:
 
         return self._change(job.id, JobStatus.QUEUED, started)
 
-    def _write_run(self, job: JobRow) -> None:
+    def _write_run(self, job: JobRow, place: Region) -> None:
         folder = self._runs.folder(job.id)
         if (folder / "spec.json").is_file():
             return
         new = NewJob.model_validate(job.request)
-        model = self._service.offered.folder(ModelName(job.model))
+        model = None if isinstance(place, Azure | OpenAi) else self._service.offered.folder(ModelName(job.model))
         counted = self._write_chats(job, job.training_file, folder / "train.jsonl", model)
         if job.validation_file is not None:
             self._write_chats(job, job.validation_file, folder / "valid.jsonl", model)
@@ -191,7 +195,7 @@ class Training:
             return
         wanted, method = new.hyperparameters, bring_start(self._service, job, folder)
         spec = TrainSpec(
-            model=str(model.resolve()), train_files=("train.jsonl",), seed=job.seed, method=method or Lora(),
+            model=job.model if model is None else str(model.resolve()), train_files=("train.jsonl",), seed=job.seed, method=method or Lora(),
             start_adapter=None if method is None else START,
             validation_file=None if job.validation_file is None else "valid.jsonl",
             hyperparameters=Hyperparameters(
@@ -216,17 +220,19 @@ class Training:
             about = duration(usage.expected_seconds)
             jobs.tell(self._service, db, row, "forecast", f"{usage.expected_tokens:,} tokens over all epochs; about {about}")
 
-    def _write_chats(self, job: JobRow, file_id: str, target: Path, model: Path) -> Counted:
-        """Raises NotFound, CorruptBlob, ProgramFailed."""
+    def _write_chats(self, job: JobRow, file_id: str, target: Path, model: Path | None) -> Counted:
+        """Counted by the model's tokenizer where it is here. Raises NotFound, CorruptBlob, ProgramFailed."""
         service = self._service
         file = files.get_file(service, owner(job), file_id)
         target.parent.mkdir(parents=True, exist_ok=True)
         check = run_check(service, files.content_of(service, file), model, target)
         if check.n_errors:
             raise ProgramFailed(describe(check), hint="Correct the file and upload it again.")
+        if model is None:
+            return at_least(FileSizes(n_examples=check.n_examples, characters=check.n_characters, longest=check.longest_characters))
         return Counted(n_examples=check.n_examples, tokens=check.n_tokens or 0, trained=check.n_trained or 0, longest=check.longest or 0)
 
-    def _follow(self, job: JobRow, place: Machine | Ray) -> bool:
+    def _follow(self, job: JobRow, place: Placed) -> bool:
         """Take over what the program has said, and see whether it lives."""
         alive = self._runs.alive(job.id)  # asked before reading, so that nothing written before the end is missed
         log = self._runs.folder(job.id) / "events.jsonl"
@@ -243,7 +249,7 @@ class Training:
             return True
         return not alive and time.monotonic() >= self._not_before.get(job.id, 0.0) and self._start(job, place, log)
 
-    def _start(self, job: JobRow, place: Machine | Ray, log: Path) -> bool:
+    def _start(self, job: JobRow, place: Placed, log: Path) -> bool:
         """The program, unless it has ended too often. Raises NoRoom where that is why it ended."""
         if self._runs.unreachable(job.id) and job.id not in self._not_before:
             self._not_before[job.id] = time.monotonic() + AGAIN_S
@@ -264,12 +270,19 @@ class Training:
             return self._progress.fail(db, row, "training_died", f"{why} {self._runs.last_words(job.id)}".strip(), None)
 
         if not self._change(job.id, JobStatus.RUNNING, ends):
-            self._runs.start(job.id, _compute(place))
+            self._runs.start(job.id, self._compute(job, *place))
         return True
 
-
-def _compute(place: Machine | Ray) -> Compute:
-    return OnRay(place.address, cpus=place.cpus, gpus=place.gpus, workers=place.workers) if isinstance(place, Ray) else process.Here()
+    def _compute(self, job: JobRow, name: str, place: Region) -> Compute:
+        match place:
+            case Machine():
+                return process.Here()
+            case Ray():
+                return OnRay(place.address, cpus=place.cpus, gpus=place.gpus, workers=place.workers)
+            case Azure() | OpenAi():
+                return self._elsewhere.follow(job, (name, place))
+            case _:
+                assert_never(place)
 
 
 def _at_fault(error: FeinschliffError) -> str | None:

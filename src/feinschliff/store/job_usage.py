@@ -18,6 +18,7 @@ class Taken:
     status: JobStatus
     project: ProjectId
     region: str
+    model: str
     expected_tokens: int
     expected_seconds: float
     tokens: int
@@ -33,13 +34,13 @@ def taken_since(session: Session, created_at: int, *, beside: JobRow | None = No
     """Of every job made since then, in all projects. `beside` a job that is to start: without it, and without the later ones
     that have not started either.
     """
-    query = select(JobRow.status, JobRow.project_id, JobUsageRow).join(JobUsageRow, JobUsageRow.job_id == JobRow.id)
+    query = select(JobRow.status, JobRow.project_id, JobRow.model, JobUsageRow).join(JobUsageRow, JobUsageRow.job_id == JobRow.id)
     query = query.where(JobRow.created_at >= created_at)
     if beside is not None:
         query = query.where(JobRow.id != beside.id, or_(JobRow.seq < beside.seq, JobRow.status.not_in(WAITING)))
-    for status, project, row in session.execute(query):
+    for status, project, model, row in session.execute(query):
         yield Taken(
-            JobStatus(status), ProjectId(project), row.region, row.expected_tokens, row.expected_seconds, row.tokens, row.seconds
+            JobStatus(status), ProjectId(project), row.region, model, row.expected_tokens, row.expected_seconds, row.tokens, row.seconds
         )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from feinschliff.catalog.regions import Azure, OpenAi, missing_credential
 from feinschliff.core.errors import MissingExtra, RegionNotConfigured
+from feinschliff.providers.remote.standing import no_credential
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -24,9 +25,7 @@ def connect(name: str, region: Azure | OpenAi, environment: Mapping[str, str] = 
     except ImportError:
         raise MissingExtra("openai", extra="openai", feature=f"The region {name}") from None
     if (variable := missing_credential(region, environment)) is not None:
-        raise RegionNotConfigured(
-            f"The credential of the region {name} is not there: {variable} is not set.", hint=f"Set it, for example: export {variable}=…"
-        )
+        raise no_credential(name, variable)
     common = {"max_retries": retries, "timeout": TIMEOUT_S}
     if isinstance(region, OpenAi):
         return OpenAI(base_url=region.base_url, api_key=environment[region.key_env], **common)

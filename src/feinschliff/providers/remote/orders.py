@@ -26,7 +26,7 @@ Sent = Callable[[str, int, int], None]  # which file, bytes sent, bytes in all
 
 
 class Order(Wire):
-    """What is to be trained. `training` is Azure's type."""
+    """What is to be trained. `training` is Azure's type; orders of another `owner`, a job of a service say, are others."""
 
     model: str
     train: Path
@@ -35,12 +35,13 @@ class Order(Wire):
     seed: int | None = None
     hyperparameters: TuningHyperparameters = TuningHyperparameters()
     training: Training | None = None
+    owner: str = ""
 
     @property
     def key(self) -> str:
         """Of the files' contents, not of where they lie."""
-        said = self.model_dump_json(exclude={"train", "validation"})
-        parts = [said, sha256_of(self.train), sha256_of(self.validation) if self.validation else ""]
+        said = self.model_dump_json(exclude={"train", "validation", "owner"})
+        parts = [said, sha256_of(self.train), sha256_of(self.validation) if self.validation else "", *filter(None, [self.owner])]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 

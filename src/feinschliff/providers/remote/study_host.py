@@ -20,8 +20,9 @@ from feinschliff.providers.remote.deploying import Deployments
 from feinschliff.providers.remote.following import MODEL
 from feinschliff.providers.remote.kept import KeptAnswers
 from feinschliff.providers.remote.ledger import Entry, Ledger
+from feinschliff.providers.remote.named import read_remote
 from feinschliff.providers.remote.responder import RemoteResponder
-from feinschliff.providers.remote.trainer import RemoteTrainer, Task, read_remote
+from feinschliff.providers.remote.trainer import RemoteTrainer, Task
 
 PATIENCE_S = 900.0  # a provider that answers no question for so long ends the study's run; run again, it goes on
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from feinschliff.catalog.regions import Training
-from feinschliff.core.chat import Wire
 from feinschliff.core.errors import NotOffered, ProviderUnreachable, TrainingFailed
 from feinschliff.core.finetune import TuningHyperparameters
 from feinschliff.core.jobs import (
@@ -24,29 +23,21 @@ from feinschliff.data.files import write_atomically, write_text
 from feinschliff.providers.remote.account import Account, tuned_name
 from feinschliff.providers.remote.events import Mapping as EventMapping
 from feinschliff.providers.remote.following import MODEL, Following, checkpoint_folder, expect, told_keys
+from feinschliff.providers.remote.named import WHERE, RemoteModel
 from feinschliff.providers.remote.orders import Order, find_job, place
 from feinschliff.providers.remote.shapes import RemoteJob, RemoteJobId, State
 from feinschliff.providers.trainer import claim
 
-WHERE = "remote.json"
 EVENTS = "events.jsonl"
 PATIENCE_S = 3600.0  # a provider that answers nothing for so long ends the watching; the job goes on there
 LARGEST_BATCH = 256
 FEWEST_ROWS = 10  # of a file that a provider takes; a smaller validation part is not sent
 
 
-class RemoteModel(Wire):
-    """`model/remote.json`: a tuned model that its provider keeps."""
-
-    region: str
-    model: str
-    job: str
-
-
 @dataclass(frozen=True, slots=True)
 class Task:
     """What the specs do not say. `training` is Azure's type, `concurrency` how many jobs are there at once; `admit` is asked before a new
-    job is made, gives the tokens that it will train, and raises OverBudget.
+    job is made, gives the tokens that it will train, and raises OverBudget; `owner` as in an Order.
     """
 
     model: str
@@ -54,6 +45,7 @@ class Task:
     suffix: str | None = None
     concurrency: int = 1
     admit: Callable[[Path, TuningHyperparameters], int] | None = None
+    owner: str = ""
 
 
 class RemoteTrainer:
@@ -72,7 +64,7 @@ class RemoteTrainer:
             check_spec(spec, self._account.name)
         for job_id, spec in specs.items():
             claim(self._root / job_id, spec)
-        logs = {job_id: _Log(self._root / job_id / EVENTS) for job_id in specs}
+        logs = {job_id: Log(self._root / job_id / EVENTS) for job_id in specs}
         for job_id, log in logs.items():
             for event in log.events:
                 yield job_id, event
@@ -84,7 +76,7 @@ class RemoteTrainer:
                 raise TrainingFailed(f"Training in {self._account.name} failed: {log.last.message}", hint=AGAIN)
 
     async def _train(
-        self, waiting: list[JobId], specs: Mapping[JobId, TrainSpec], logs: "Mapping[JobId, _Log]"
+        self, waiting: list[JobId], specs: Mapping[JobId, TrainSpec], logs: "Mapping[JobId, Log]"
     ) -> AsyncIterator[tuple[JobId, TrainEvent]]:
         """What is new of those that have not finished, as many at once as the region takes."""
         running: dict[JobId, Following] = {}
@@ -104,17 +96,8 @@ class RemoteTrainer:
             if running:
                 await asyncio.sleep(next(pauses))
 
-    async def _begin(self, folder: Path, spec: TrainSpec, log: "_Log") -> Following:
-        train = folder / "remote-train.jsonl"
-        n_examples = interleave([folder / name for name in spec.train_files], train)
-        held = None
-        if spec.validation_file is not None:
-            written = folder / "remote-valid.jsonl"
-            held = written if interleave([folder / spec.validation_file], written) >= FEWEST_ROWS else None
-        order = Order(
-            model=self._task.model, train=train, validation=held,
-            suffix=self._task.suffix, seed=spec.seed, hyperparameters=hosted(spec.hyperparameters), training=self._task.training,
-        )  # fmt: skip
+    async def _begin(self, folder: Path, spec: TrainSpec, log: "Log") -> Following:
+        order, n_examples = order_of(folder, spec, self._task)
         again = isinstance(log.last, Failed)
         job = await asyncio.to_thread(self._placed, order, again=again)
         if again:
@@ -159,7 +142,7 @@ class RemoteTrainer:
 AGAIN = "Mend what it says and run the same command again: that asks for a new job."
 
 
-class _Log:
+class Log:
     """`events.jsonl`, as the training program writes it; half a line of a killed process is cut off."""
 
     def __init__(self, file: Path) -> None:
@@ -185,10 +168,19 @@ class _Log:
         self.events.clear()
 
 
-def read_remote(model: Path) -> RemoteModel | None:
-    """What a run's model folder names, where it names a remote one."""
-    file = model / WHERE
-    return RemoteModel.model_validate_json(file.read_text(encoding="utf-8")) if file.is_file() else None
+def order_of(folder: Path, spec: TrainSpec, task: Task) -> tuple[Order, int]:
+    """What a run's folder orders, and its number of examples. Doing it twice gives the same files, and so the same order."""
+    train = folder / "remote-train.jsonl"
+    n_examples = interleave([folder / name for name in spec.train_files], train)
+    held = None
+    if spec.validation_file is not None:
+        written = folder / "remote-valid.jsonl"
+        held = written if interleave([folder / spec.validation_file], written) >= FEWEST_ROWS else None
+    order = Order(
+        model=task.model, train=train, validation=held, suffix=task.suffix, seed=spec.seed, hyperparameters=hosted(spec.hyperparameters),
+        training=task.training, owner=task.owner,
+    )  # fmt: skip
+    return order, n_examples
 
 
 def check_spec(spec: TrainSpec, region: str) -> None:
