@@ -45,11 +45,12 @@ class Pair:
         for name, text in texts.items():
             (self.settings / f"{name}.toml").write_text(text, encoding="utf-8")
 
-    def start(self) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "feinschliff.cli.main", "study", "run", str(self.file), "--out", str(self.out), "--yes"]
+    def start(self, *command: str) -> "subprocess.Popen[str]":
+        """`feinschliff` with the command, else the study itself."""
+        given = command or ("study", "run", str(self.file), "--out", str(self.out), "--yes")
         own = {"FEINSCHLIFF_CONFIG": str(self.settings), "FEINSCHLIFF_STATE": str(self.folder / "state"), remote_settings.KEY: ADMIN_KEY}
         return subprocess.Popen(
-            command, cwd=self.folder, env=environment(**own), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, "-m", "feinschliff.cli.main", *given], cwd=self.folder, env=environment(**own), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, encoding="utf-8", start_new_session=True,
         )  # fmt: skip
 
@@ -59,6 +60,13 @@ class Pair:
         said, errors = process.communicate(timeout=1000)
         assert process.returncode == 0, f"{said[-1500:]}\n{errors}\n{self.server.log[-2000:]}"
         return json.loads((self.out / "report.json").read_text(encoding="utf-8"))
+
+    def printed(self, *command: str) -> object:
+        """What `feinschliff` prints with `--json`."""
+        process = self.start(*command, "--json")
+        said, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        return json.loads(said)
 
     def kill_resource(self) -> None:
         """With its programs, as when a machine goes; then it comes again."""

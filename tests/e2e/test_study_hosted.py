@@ -46,6 +46,30 @@ def test_one_file_measures_arms_of_both_sides(undisturbed):
         assert asked["value"] == pytest.approx(arms["base"]["metrics"][metric]["value"], rel=0.05)
 
 
+def test_its_cost_has_both_sides(undisturbed):
+    pair, report = undisturbed
+    sheet = pair.printed("cost", str(pair.file), "--out", str(pair.out))
+    (hosted,) = report["hosted"]
+    (there,) = [t for t in sheet["trainings"] if t["place"] == "azure"]
+    assert (sheet["basis"], there["tokens"], there["training"]) == ("measured", hosted["trained_tokens"], pytest.approx(hosted["training_money"]))
+    told = {arm["name"]: (arm["cost"]["per_request"], arm["cost"]["break_even_requests"]) for arm in report["arms"]}
+    assert {arm["name"]: (pytest.approx(arm["per_request"]), arm["break_even_requests"]) for arm in sheet["arms"]} == told
+
+
+def test_a_hosted_model_that_is_to_go_is_told_with_the_study_to_run_again(undisturbed):
+    pair, report = undisturbed
+    models = pair.settings / "models.toml"
+    kept = models.read_text(encoding="utf-8")
+    models.write_text(kept + 'lifecycle = { inference_until = 2099-01-01 }\n', encoding="utf-8")
+    try:
+        (found,) = pair.printed("catalog", "retirements", str(pair.folder))
+    finally:
+        models.write_text(kept, encoding="utf-8")
+    assert (found["model"], found["base"], found["study"], found["answers_until"]) == (
+        report["hosted"][0]["tuned_model"], "far", report["study"], "2099-01-01",
+    )  # fmt: skip
+
+
 def test_a_finished_study_asks_nobody(undisturbed):
     pair, report = undisturbed
     n = len(pair.ledger())

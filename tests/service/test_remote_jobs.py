@@ -117,7 +117,7 @@ def test_what_cannot_be_there_is_refused_at_once(pair):
         pair.create("account", SHORT, seed=3, training_file=stays)
     with pytest.raises(UnprocessableEntityError, match="is not tuned in resource"):
         pair.create("resource", SHORT, seed=3, model="smollm2-135m-instruct")
-    with pytest.raises(UnprocessableEntityError, match="far .*is not tuned in local"):
+    with pytest.raises(UnprocessableEntityError, match=r"far .*is not tuned in local"):
         pair.create("local", SHORT, seed=3)
     assert len(pair.there()) == n
     assert pair.ended(pair.create("Sweden Central", SHORT, seed=3, training_file=stays)).status == "succeeded"
@@ -175,8 +175,8 @@ def test_the_service_killed_makes_no_second_job(pair, after):
     pair.kill()
     done = pair.ended(job)
     assert done.status == "succeeded", (done.error, pair.events(job), pair.near.log[-2000:])
-    assert [(j.status, j.trained_tokens) for j in pair.there()][0] == ("succeeded", done.trained_tokens)
-    assert len(pair.there()) == n
+    (there, *_) = pair.there()
+    assert (there.status, there.trained_tokens, len(pair.there())) == ("succeeded", done.trained_tokens, n)
     told = pair.events(job)
     steps = [e for e in told if e.startswith("Step ")]
     assert len(steps) == len(set(steps)) == 120

@@ -1,13 +1,15 @@
 """What a study will cost, from its file and its data, before anything runs."""
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from feinschliff.app.study_cost import CostSheet, Rates, sheet
+from feinschliff.app.study_cost import CostSheet, sheet
 from feinschliff.app.study_file import prompt_text
+from feinschliff.app.study_rates import HERE, Place, Rates
 from feinschliff.catalog.fit import Fit, Work
 from feinschliff.catalog.workload import AUTO_BATCH, auto_epochs
 from feinschliff.core.errors import BadStudy
+from feinschliff.core.jobs import Auto
 from feinschliff.core.study import Study, ingredients
 from feinschliff.data.curate import curate
 from feinschliff.data.read import load
@@ -49,13 +51,13 @@ class Sizes:
 
 
 def estimate(
-    study: Study, base: Path, renderer: Renderer, rates: Rates, forecast: Callable[[Work], Fit] | None = None
+    study: Study, base: Path, renderer: Renderer, rates: Rates, hosts: Mapping[str, Rates], forecast: Callable[[Work], Fit] | None = None
 ) -> CostSheet:
     """Before anything runs. `forecast` says whether and how fast the training goes where it would run; None where nobody knows."""
     sizes = Sizes.of(study, base, renderer)
     extra = _Extra(study, base, renderer, sizes)
     h = study.training.hyperparameters
-    epochs = auto_epochs(sizes.n_train) if h.n_epochs == "auto" else h.n_epochs
+    epochs = _epochs(h.n_epochs, sizes)
     batch = AUTO_BATCH if h.batch_size == "auto" else h.batch_size
     contexts = [extra.of(c) for c in study.training.contexts]
     mean = sizes.tokens + _mean(contexts)
@@ -65,14 +67,22 @@ def estimate(
         trained=round(sizes.n_train * sizes.answer), epochs=epochs,
     )  # fmt: skip
     fit = forecast(work) if forecast else None
-    arms = {a: (sizes.prompt + extra.of(a), sizes.answer) for a in study.arms if study.host_of(a) is None}
+    places = {HERE: Place(rates, epochs * per_epoch, fit.seconds if fit else None)}
+    for name, there in hosts.items():
+        chosen = study.hosted[name].hyperparameters
+        places[name] = Place(there, per_epoch * (epochs if chosen is None else _epochs(chosen.n_epochs, sizes)))
+    arms = {a: (sizes.prompt + extra.of(a), sizes.answer) for a in study.arms}
     strongest = max((a for a in arms if not is_tuned(a)), key=lambda a: arms[a][0], default=None)
     leanest = min((a for a in arms if is_tuned(a)), key=lambda a: arms[a][0], default=None)
     notes = [
         f"Tokens are counted with the study's own model, on {min(SAMPLE, sizes.n_train):,} examples or fewer; answers are taken to be as long as the gold ones.",
         "Which untuned arm is best is not known yet: the one with the most context is compared.",
     ]
-    return sheet(study, rates, "estimate", arms, epochs * per_epoch, fit.seconds if fit else None, leanest, strongest, fit, notes)
+    return sheet(study, places, "estimate", arms, leanest, strongest, fit, notes)
+
+
+def _epochs(asked: int | Auto, sizes: Sizes) -> int:
+    return auto_epochs(sizes.n_train) if asked == "auto" else asked
 
 
 class _Extra:

@@ -106,8 +106,8 @@ def retirements_(
     as_json: AsJson = False,
 ) -> None:
     """List tuned models that die with their base: until when, which study to run again on what, and for how much."""
-    tuned = tuned_models(folders or [Path("out")])
     market = own_market()
+    tuned = tuned_models(folders or [Path("out")], market.regions)
     found = retirements(tuned, market.models, market.prices, _today())
     if as_json:
         _print(RETIREMENTS.dump_json(found, indent=2))

@@ -3,26 +3,29 @@ from datetime import date
 
 import pytest
 
-from feinschliff.app.study_cost import hosted_rates, logical_tokens, own_rates, sheet
+from feinschliff.app.study_cost import logical_tokens, sheet
+from feinschliff.app.study_rates import HERE, Place, hosted_rates, own_rates, rates_of_hosts
+from feinschliff.catalog.market import load_market
 from feinschliff.catalog.prices import MachinePrice, Price, Prices
 from feinschliff.core.jobs import Step
-from feinschliff.core.study import Data, Goal, GraderSpec, Study, Traffic
+from feinschliff.core.study import Data, Goal, GraderSpec, Hosted, Study, Traffic
 from feinschliff.core.study import Prices as StudyPrices
 from feinschliff.evals.cost import HOURS_PER_MONTH
+from remote_settings import hosted_model, price, resource
 
 ARMS = {"prompt": (2000.0, 100.0), "tuned": (200.0, 50.0)}
 OF_STUDY = StudyPrices(machine_hour=2.0, hosting_hour=0.5, input_million_tokens=1.0, output_million_tokens=4.0)
 
 
-def study(requests=1_000_000):
+def study(requests=1_000_000, arms=("tuned",), **hosted):
     return Study(
-        name="s", task="t", why="w", arms=tuple(a for a in ARMS if a != "prompt"), data=Data(files=("d",)),
+        name="s", task="t", why="w", arms=arms, hosted=hosted, data=Data(files=("d",)),
         graders=(GraderSpec(name="exact", type="exact"),), goal=Goal(grader="exact", at_least=0.5), traffic=Traffic(requests_per_month=requests),
     )  # fmt: skip
 
 
 def made(rates, *, seconds=5400.0, tuned="tuned", requests=1_000_000):
-    return sheet(study(requests), rates, "measured", ARMS, 1_000_000, seconds, tuned, "prompt", None, [])
+    return sheet(study(requests), {HERE: Place(rates, 1_000_000, seconds)}, "measured", ARMS, tuned, "prompt", None, [])
 
 
 def test_on_ones_own_machine_as_in_the_report():
@@ -57,6 +60,57 @@ def test_at_a_provider_training_is_by_token_or_by_hour():
 def test_nothing_tuned_costs_nothing_to_train():
     found = made(own_rates("m", OF_STUDY, Prices()), tuned=None)
     assert (found.training, found.hosting_month, found.curve) == (0.0, 0.0, ())
+
+
+FAR = Hosted(region="resource", model="far")
+BOTH = {"base": (300.0, 100.0), "tuned": (200.0, 50.0), "azure": (2000.0, 100.0), "azure+tuned": (200.0, 50.0)}
+
+
+def far(tmp_path, *, priced=True):
+    """The rates of a region of regions.toml, by prices.toml: 20 for a million trained tokens, 2 in, 8 out, 1.5 an hour."""
+    texts = {"regions": resource("http://127.0.0.1:9"), "models": hosted_model("far"), "prices": price("far") if priced else ""}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
+    return rates_of_hosts(study(arms=("azure",), azure=FAR), load_market(tmp_path))["azure"]
+
+
+def of_both(own, there, tuned="azure+tuned", untuned="azure", charged=None):
+    places = {HERE: Place(own, 1_000_000, 5400.0), "azure": Place(there, 2_000_000, charged=charged)}
+    return sheet(study(arms=tuple(BOTH), azure=FAR), places, "measured", BOTH, tuned, untuned, None, [])
+
+
+def test_arms_that_are_answered_elsewhere_have_their_providers_prices(tmp_path):
+    found = of_both(own_rates("m", OF_STUDY, Prices()), far(tmp_path))
+    arms = {a.name: a for a in found.arms}
+    assert arms["azure"].per_request == pytest.approx((2000 * 2 + 100 * 8) / 1e6)
+    assert arms["azure+tuned"].month == pytest.approx(1e6 * (200 * 2 + 50 * 8) / 1e6 + 1.5 * HOURS_PER_MONTH)
+    assert arms["tuned"].per_request == pytest.approx((200 + 50 * 4) / 1e6)  # this machine's, of the study
+    assert (found.model, found.training, found.training_tokens) == ("far", pytest.approx(40.0), 2_000_000)
+    assert {t.place: t.training for t in found.trainings} == pytest.approx({HERE: 3.0, "azure": 40.0})
+    # 40 for training, 1,095 of hosting a month for a million requests, 0.004 saved by each: 40 / (0.004 - 0.001095)
+    assert found.break_even_requests == arms["azure+tuned"].break_even_requests == 13770
+    # this machine's against the provider's: 3 / (0.0048 - 0.0004 - 0.000365)
+    assert arms["tuned"].break_even_requests == 744
+    assert (arms["base"].break_even_requests, arms["azure"].break_even_requests) == (None, None)
+    assert found.curve[4].requests == 13770
+    assert found.curve[4].tuned <= found.curve[4].untuned
+
+
+def test_what_a_provider_charged_comes_before_what_its_prices_say(tmp_path):
+    assert of_both(own_rates("m", OF_STUDY, Prices()), far(tmp_path), charged=12.5).training == 12.5
+
+
+def test_prices_that_are_not_known_and_other_currencies_are_said_and_not_compared(tmp_path):
+    own = own_rates("m", OF_STUDY, Prices())
+    unknown = of_both(own, far(tmp_path, priced=False))
+    assert (unknown.training, unknown.break_even_requests, unknown.curve) == (None, None, ())
+    assert any("Prices of azure are not known" in note for note in unknown.notes)
+    euros = own_rates("m", OF_STUDY.model_copy(update={"currency": "EUR"}), Prices())
+    mixed = of_both(euros, far(tmp_path), tuned="tuned")
+    assert (mixed.break_even_requests, mixed.curve, mixed.training, mixed.currency) == (None, (), pytest.approx(3.0), "EUR")
+    assert any("tuned is priced in EUR and azure in USD" in note for note in mixed.notes)
+    nowhere = rates_of_hosts(study(arms=("azure",), azure=Hosted(region="nowhere", model="far")), load_market(tmp_path))
+    assert nowhere["azure"].training(1000, None) is None
 
 
 def test_no_traffic_is_said():

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from feinschliff.cli.main import main
+from remote_settings import hosted_model, price, resource
 
 REGIONS = """
 [regions.north]
@@ -165,6 +166,29 @@ def test_cost_at_a_providers_prices(run, study):
     assert "training:" in done.stdout
     assert "requests at 100,000 requests a month" in done.stdout
     assert "towns on gpt-4.1-mini-2025-04-14, estimate, in USD" in done.stdout
+
+
+def test_cost_of_arms_that_a_provider_answers_and_tunes(run, study, tmp_path):
+    texts = {"regions": resource("http://127.0.0.1:9"), "models": hosted_model("far"), "prices": price("far")}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
+    both = study.read_text(encoding="utf-8").replace('"tuned"]', '"tuned", "azure+prompt", "azure+tuned"]')
+    hosted = '\n[hosted.azure]\nregion = "resource"\nmodel = "far"\nhyperparameters = { n_epochs = 3 }\n'
+    file = study.with_name("both.toml")
+    file.write_text(both + hosted, encoding="utf-8")
+    done = run("cost", file, "--json", FEINSCHLIFF_CONFIG=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    sheet = json.loads(done.stdout)
+    here, there = sheet["trainings"]
+    assert (here["place"], there["place"], there["model"]) == ("", "azure", "far")
+    assert there["tokens"] == pytest.approx(here["tokens"] * 3 / 2)  # epochs
+    assert there["training"] == pytest.approx(there["tokens"] * 20 / 1e6)
+    assert there["hosting_month"] == pytest.approx(1.5 * 730)
+    arms = {a["name"]: a for a in sheet["arms"]}
+    assert arms["azure+prompt"]["per_request"] == pytest.approx((arms["prompt"]["input_tokens"] * 2 + arms["prompt"]["output_tokens"] * 8) / 1e6)
+    shown = run("cost", file, FEINSCHLIFF_CONFIG=str(tmp_path)).stdout
+    assert "training in azure: " in shown
+    assert "hosting in azure: 1,095.00 USD a month" in shown
 
 
 def test_cost_without_a_known_price_says_where_to_write_it(run, study):

@@ -28,9 +28,10 @@ from feinschliff.core.jobs import (
 from feinschliff.providers.remote.account import Account
 from feinschliff.providers.remote.connect import connect
 from feinschliff.providers.remote.ledger import Ledger
+from feinschliff.providers.remote.named import read_remote
 from feinschliff.providers.remote.orders import Order, find_job, place
 from feinschliff.providers.remote.responder import RemoteResponder
-from feinschliff.providers.remote.trainer import RemoteTrainer, Task, read_remote
+from feinschliff.providers.remote.trainer import RemoteTrainer, Task
 
 JOB = JobId("tuned")
 PRICE = Price(
