@@ -77,7 +77,7 @@ def steps(
     if spec.start_adapter is not None:
         model.start_from(run_dir / spec.start_adapter)
     h = decisions.hyperparameters
-    cut = saved.cut if saved else memory.agreed(memory.cut_for(model, data.variants, h.batch_size), ranks)
+    cut = saved.cut if saved else memory.agreed(memory.as_before(memory.cut_for(model, data.variants, h.batch_size), earlier), ranks)
     memory.apply(cut, model)
     if isinstance(ranks, Sharded):
         model.shard()

@@ -13,7 +13,7 @@ import torch
 from feinschliff.catalog.available import map_large_blocks
 from feinschliff.core.chat import Rendered
 from feinschliff.core.errors import TrainingFailed
-from feinschliff.core.jobs import Auto
+from feinschliff.core.jobs import Auto, Started, TrainEvent
 from feinschliff.nn.blocks import ROWS
 from feinschliff.nn.recompute import layers, recompute
 from feinschliff.nn.tree import pack
@@ -138,6 +138,18 @@ def cut_for(model: Trainable, variants: Sequence[Sequence[Rendered]], batch_size
     if held_bytes(model) > SHARE * available:  # the measurement itself would not fit
         raise _too_large(held_bytes(model), held_bytes(model), 0, available, asked)
     return choose(asked, lambda recomputed: footprint(model, recomputed=recomputed), available)
+
+
+def as_before(now: Cut, earlier: Sequence[TrainEvent]) -> Cut:
+    """The cut of the run's first start, where it still fits into what there is `now`: sums over other micro-batches round otherwise, and
+    a run that was killed before its first saved state shall end with the same bits.
+    """
+    first = next((e for e in earlier if isinstance(e, Started)), None)
+    if first is None or first.budget_tokens is None:
+        return now
+    before = Cut(first.budget_tokens, first.gradient_checkpointing)
+    fits = before.budget_tokens <= now.budget_tokens if before.recompute == now.recompute else before.recompute
+    return before if fits else now
 
 
 def apply(cut: Cut, model: Trainable) -> None:

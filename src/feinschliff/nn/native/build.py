@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from functools import cache
@@ -15,6 +16,8 @@ from pathlib import Path
 HERE = Path(__file__).parent  # lanes.h is here
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-fPIC")
 NEEDED = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16"})
+# Seconds alone. A busy machine must not decide it: processes with and without kernels round otherwise, and a study has many processes.
+COMPILES_IN_S = 900
 SWITCH = "FEINSCHLIFF_KERNELS"  # "0": never
 
 
@@ -28,7 +31,8 @@ def library(*sources: Path) -> ctypes.CDLL | None:
         return None
     try:
         return ctypes.CDLL(str(_compiled(compiler, sources)))
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError) as error:
+        sys.stderr.write(f"The kernels in C cannot be had, so torch's own operators compute, which round otherwise: {error}\n")
         return None
 
 
@@ -53,7 +57,7 @@ def _compiled(compiler: str, sources: Sequence[Path]) -> Path:
 
 
 def _run(command: list[str]) -> None:
-    subprocess.run(command, capture_output=True, check=True, timeout=120)
+    subprocess.run(command, capture_output=True, check=True, timeout=COMPILES_IN_S)
 
 
 def _openmp() -> str:
