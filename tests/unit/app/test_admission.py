@@ -22,6 +22,11 @@ quota = { training_tokens_per_month = 60_000, money_per_month = 20.0, jobs_per_m
 [regions.account]
 kind = "openai"
 key_env = "OPENAI_API_KEY"
+
+[regions.thrifty]
+kind = "openai"
+key_env = "THRIFTY_KEY"
+quota = { money_per_month = 0.05 }
 """
 PROJECTS = "[projects.default.quota]\njobs_per_month = 3\n"
 MODELS = """
@@ -80,6 +85,8 @@ class House:
 
 @pytest.fixture
 def house(tmp_path, tiny_model, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setenv("THRIFTY_KEY", "key")
     for name, text in {"regions": REGIONS, "projects": PROJECTS, "models": MODELS, "prices": "[machine]\nper_hour = 3600.0\n"}.items():
         (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
     with application(tmp_path, config=tmp_path, models={"tiny": tiny_model}, clock=lambda: NOW) as (service, client):
@@ -98,7 +105,9 @@ def error(answer):
         ("Meta-Llama-3.1-70b-Instruct", {}, 422, "does_not_fit", "; local has "),
         ("old-house-model", {}, 422, "not_offered", "that ended on 2026-01-31. What still can: feinschliff catalog models --current. house-model"),
         ("tiny", {"region": "swedencentral"}, 404, "region_not_configured", "Write into regions.toml"),
-        ("tiny", {"region": "account"}, 422, "not_offered", "on Ray clusters; account is of the kind 'openai'"),
+        ("gpt-4.1-nano", {"region": "account"}, 404, "region_not_configured", "OPENAI_API_KEY is not set"),
+        ("tiny", {"region": "thrifty"}, 404, "model_unavailable", "There is no model 'tiny'"),
+        ("house-model", {"region": "thrifty"}, 422, "not_offered", "is not tuned in thrifty"),
         ("gpt-9", {}, 404, "model_unavailable", "does not exist here"),
     ],
 )
@@ -107,6 +116,20 @@ def test_what_cannot_be_is_refused_at_creation(house, model, more, status, code,
     assert (refused.status, refused.code) == (status, code)
     assert said in refused.message
     assert house.client.get("/v1/fine_tuning/jobs").json()["data"] == []
+
+
+def test_money_at_a_provider_is_its_price_for_the_tokens(house):
+    """1.5 USD for a million trained tokens of gpt-4.1-nano; 100 examples of 500 words have at least 42,000, three times."""
+    refused = error(house.create(house.upload(lines(100, 500)), "gpt-4.1-nano-2025-04-14", region="thrifty"))
+    assert (refused.status, refused.code) == (402, "over_budget")
+    assert "region thrifty: 0.05 USD a month, 0.00 used, this job needs at least 0.1" in refused.message
+    small = house.create(house.upload(lines(20, 100)), "gpt-4.1-nano-2025-04-14", region="thrifty").json()
+    assert small["model"] == "gpt-4.1-nano-2025-04-14"
+    cost = house.client.get(f"/v1/fine_tuning/jobs/{small['id']}/cost").json()
+    assert cost["training"]["expected_amount"] == pytest.approx(cost["training"]["expected_tokens"] * 1.5 / 1e6)
+    house.set(small["id"], JobStatus.SUCCEEDED, tokens=33_000)
+    refused = error(house.create(house.upload(lines(20, 100)), "gpt-4.1-nano-2025-04-14", region="thrifty"))
+    assert "0.05 used" in refused.message
 
 
 def test_a_date_that_is_near_is_told_as_an_event(house):

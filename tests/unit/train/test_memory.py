@@ -5,12 +5,12 @@ from runs import make_run
 
 from feinschliff.core.chat import Rendered
 from feinschliff.core.errors import TrainingFailed
-from feinschliff.core.jobs import Full, Lora
+from feinschliff.core.jobs import Full, Lora, Started
 from feinschliff.nn.recompute import layers, recompute
 from feinschliff.nn.tree import pack
 from feinschliff.train import device, memory
 from feinschliff.train.live_bytes import phases
-from feinschliff.train.memory import Asked, Footprint, Phase, choose, cut_for, footprint
+from feinschliff.train.memory import Asked, Footprint, Phase, as_before, choose, cut_for, footprint
 from feinschliff.train.model import Trainable
 from feinschliff.train.state import Cut
 from tiny import make_tiny_model
@@ -114,3 +114,25 @@ def test_nothing_is_measured_where_the_spec_leaves_no_choice(tiny_model, tmp_pat
     model = make(tmp_path / "run", tiny_model, budget_tokens=64, gradient_checkpointing=True)
     monkeypatch.setattr(device, "available_bytes", None)
     assert cut_for(model, [[Rendered([1, 2, 3], [0, 1, 1])]], 4) == Cut(64, True)
+
+
+def began(budget_tokens, recompute=False):
+    return Started(
+        total_steps=1, first_step=0, n_examples=1, n_too_long=0, precision="fp32", trainable_parameters=1, budget_tokens=budget_tokens,
+        gradient_checkpointing=recompute,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("now", "earlier", "cut"),
+    [
+        (Cut(900, False), [], Cut(900, False)),
+        (Cut(900, False), [began(400), began(900)], Cut(400, False)),  # as its first start
+        (Cut(300, False), [began(400)], Cut(300, False)),  # does not fit any more
+        (Cut(900, False), [began(700, True)], Cut(700, True)),
+        (Cut(900, True), [began(400)], Cut(900, True)),
+        (Cut(900, False), [began(None)], Cut(900, False)),  # the log of an earlier version
+    ],
+)
+def test_a_run_begun_before_is_cut_as_it_was_where_that_still_fits(now, earlier, cut):
+    assert as_before(now, earlier) == cut
