@@ -3,7 +3,7 @@ import os
 import signal
 
 import pytest
-from openai import BadRequestError, NotFoundError, UnprocessableEntityError
+from openai import BadRequestError, UnprocessableEntityError
 from running import ADMIN_KEY, Server, children_of, wait_until
 from test_files import training_lines
 
@@ -20,7 +20,7 @@ SOME = {"n_epochs": 5, "batch_size": 2}  # 150
 class Pair:
     """The service on this side; on the other the provider, on a port that stays its own."""
 
-    def __init__(self, folder, model, *, key=ADMIN_KEY):
+    def __init__(self, folder, model):
         for name in ("far", "near", "settings"):
             (folder / name).mkdir()
         self.far = Server(folder / "far", "--model", f"far={model}", "--port", str(free_port())).start()
@@ -30,7 +30,7 @@ class Pair:
         }  # fmt: skip
         for name, text in texts.items():
             (folder / "settings" / f"{name}.toml").write_text(text, encoding="utf-8")
-        self.near = Server(folder / "near", FEINSCHLIFF_CONFIG=str(folder / "settings"), **{KEY: key}).start()
+        self.near = Server(folder / "near", FEINSCHLIFF_CONFIG=str(folder / "settings"), **{KEY: ADMIN_KEY}).start()
         self.file = self.send()
 
     def send(self, **more):
@@ -125,15 +125,6 @@ def test_what_cannot_be_there_is_refused_at_once(pair):
     assert pair.ended(pair.create("Sweden Central", SHORT, seed=3, training_file=stays)).status == "succeeded"
 
 
-def test_without_the_regions_key_no_job_is_taken(tmp_path, tiny_model):
-    pair = Pair(tmp_path, tiny_model, key="")
-    try:
-        with pytest.raises(NotFoundError, match=f"The credential of the region resource is not there: {KEY} is not set"):
-            pair.create("resource", SHORT, seed=1)
-    finally:
-        pair.stop()
-
-
 def test_cancelled_here_is_cancelled_there_even_if_it_cannot_be_told_at_once(pair):
     n = len(pair.there()) + 1
     job = pair.create("resource", LONG, seed=4)
@@ -154,6 +145,7 @@ def test_cancelled_here_is_cancelled_there_even_if_it_cannot_be_told_at_once(pai
     assert not list((pair.near.data / "runs").glob("*/elsewhere"))
 
 
+@pytest.mark.long
 def test_paused_here_is_paused_there_and_goes_on(pair):
     n = len(pair.there()) + 1
     job = pair.create("resource", {"n_epochs": 10, "batch_size": 1}, seed=5)
@@ -170,7 +162,7 @@ def test_paused_here_is_paused_there_and_goes_on(pair):
     assert len(pair.there()) == n
 
 
-@pytest.mark.parametrize("after", ["created", "running"])
+@pytest.mark.parametrize("after", [pytest.param("created", marks=pytest.mark.long), "running"])
 def test_the_service_killed_makes_no_second_job(pair, after):
     n = len(pair.there()) + 1
     job = pair.create("resource", SOME, seed=6 if after == "created" else 7)
