@@ -6,9 +6,8 @@ from time import monotonic
 import torch
 from torch import Tensor
 
-from feinschliff.core.errors import BadData, ContextExceeded, FeinschliffError, Overloaded
+from feinschliff.core.errors import BadData, FeinschliffError, Overloaded
 from feinschliff.core.live import (
-    ChatPrompt,
     Completed,
     Declined,
     Ended,
@@ -16,13 +15,9 @@ from feinschliff.core.live import (
     LiveEvent,
     LiveReady,
     Piece,
-    Prompt,
     ScoredToken,
     Stats,
     Submit,
-    TextPrompt,
-    TokenPrompt,
-    TokenText,
 )  # fmt: skip
 from feinschliff.data.render import Renderer
 from feinschliff.nn.model import fast_dtype
@@ -31,6 +26,7 @@ from feinschliff.serve.live.forward import open_model
 from feinschliff.serve.live.grammar import Grammars
 from feinschliff.serve.live.kv import Slots
 from feinschliff.serve.live.prefix_cache import PrefixCache
+from feinschliff.serve.live.prompts import NO_LIMIT, Prompts
 from feinschliff.serve.live.sampling import Scores, choose, scores
 from feinschliff.serve.live.scheduler import Scheduler, Step
 from feinschliff.serve.live.sequence import Job, Sequence
@@ -38,7 +34,6 @@ from feinschliff.serve.live.text import Outgoing
 from feinschliff.serve.live.vocabulary import Vocabulary
 
 ECHO_ROWS = 128  # rows of logits at once for a prompt's own log-probabilities
-NO_LIMIT = 1 << 20  # tokens; for models that name no context length
 
 
 class LiveEngine:
@@ -53,6 +48,7 @@ class LiveEngine:
         self._vocabulary = Vocabulary(folder)
         opened = open_model(folder, dtype or fast_dtype(), limits.adapters)
         self._opened, self._forward, self._head = opened, opened.forward, opened.head
+        self._prompts = Prompts(self._renderer, self._vocabulary, opened.n_vocab, self.max_tokens)
         self._adapters, self.lean, self.native = opened.adapters, opened.lean, opened.native
         self._slots = Slots(opened.shape)
         self._cache = PrefixCache(limits.cache_bytes)
@@ -207,33 +203,21 @@ class LiveEngine:
         sequence.echoed = n_prompt
         told: tuple[ScoredToken, ...] = ()
         if sequence.wants_echo_scores:
-            first = ScoredToken(**self._named(prompt[0], None).model_dump())
+            first = ScoredToken(**self._vocabulary.told(prompt[0], None).model_dump())
             told = (first, *(self._told(s) for s in sequence.echo_scores))
         text = self._vocabulary.decode(prompt, markup=True)
         for index in range(sequence.job.request.n):
             self._say(Piece(id=sequence.job.request.id, index=index, text=text, tokens=told))
 
     def _told(self, found: Scores) -> ScoredToken:
-        top = tuple(self._named(token, logprob) for token, logprob in found.top)
-        return ScoredToken(**self._named(found.token, found.logprob).model_dump(), top=top)
-
-    def _named(self, token: int, logprob: float | None) -> TokenText:
-        raw = self._vocabulary.raw(token)
-        return TokenText(token=token, text=raw.decode(errors="replace"), raw=tuple(raw), logprob=logprob)
+        top = tuple(self._vocabulary.told(token, logprob) for token, logprob in found.top)
+        return ScoredToken(**self._vocabulary.told(found.token, found.logprob).model_dump(), top=top)
 
     def _sequences(self, request: Submit) -> list[Sequence]:
         """A request's choices. Raises BadData, ModelUnavailable."""
         if request.id in self._jobs:
             raise BadData(f"A request named {request.id} is being answered already.", hint="Use another name.")
-        tokens = self._prompt_tokens(request.prompt)
-        sampling = request.sampling
-        room = self.max_tokens - len(tokens)
-        limit = room if sampling.max_tokens is None else sampling.max_tokens
-        if room < limit or room < 1:
-            raise ContextExceeded(
-                f"The prompt has {len(tokens)} tokens; with an answer of {max(1, limit)} it exceeds the model's {self.max_tokens}.",
-                hint="Shorten the prompt or lower max_tokens.",
-            )
+        tokens, limit = self._prompts.admit(request)
         adapter = self._adapters.get(request.adapter) if request.adapter else None
         job = Job(request, len(tokens), adapter, left=request.n)
         return [self._sequence(job, index, tokens, len(tokens) + limit) for index in range(request.n)]
@@ -248,20 +232,6 @@ class LiveEngine:
         grammar = self._grammars.of(request.format) if request.format else None
         outgoing = Outgoing(self._vocabulary.stream(markup=request.markup), request.sampling.stop)
         return Sequence(job, index, list(tokens), limit, outgoing, generator, grammar)
-
-    def _prompt_tokens(self, prompt: Prompt) -> list[int]:
-        match prompt:
-            case ChatPrompt():
-                tokens = self._renderer.prompt_tokens(prompt.messages, prompt.tools)
-                return tokens + self._vocabulary.encode_plain(prompt.begun) if prompt.begun else tokens
-            case TextPrompt():
-                tokens = self._vocabulary.encode(prompt.text)
-                return tokens or [min(self._renderer.stop_ids)]  # the model has to begin with something
-            case TokenPrompt():
-                n_vocab = self._opened.n_vocab
-                if not prompt.tokens or not all(0 <= t < n_vocab for t in prompt.tokens):
-                    raise BadData("The prompt is empty or holds a token that the model does not have.", hint=f"Ids are 0 to {n_vocab - 1}.")
-                return list(prompt.tokens)
 
     def _decline(self, request_id: str, error: FeinschliffError) -> None:
         retry_after_s = None

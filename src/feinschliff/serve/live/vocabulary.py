@@ -7,6 +7,8 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
+from feinschliff.core.live import TokenText
+
 _HEX_BYTE = 6  # characters of <0x1F>
 
 
@@ -46,6 +48,11 @@ class Vocabulary:
         if len(name) == _HEX_BYTE and name.startswith("<0x"):
             return bytes([int(name[3:5], 16)])
         return name.replace("▁", " ").encode()
+
+    def told(self, token: int, logprob: float | None) -> TokenText:
+        """As it is told to those who ask for log-probabilities."""
+        raw = self.raw(token)
+        return TokenText(token=token, text=raw.decode(errors="replace"), raw=tuple(raw), logprob=logprob)
 
     def stream(self, *, markup: bool) -> "TextStream":
         return TextStream(self._tokenizer, skip_special=not markup)
