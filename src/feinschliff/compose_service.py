@@ -16,6 +16,7 @@ from feinschliff.core.ports import NoTraces
 from feinschliff.core.settings import Settings
 from feinschliff.providers.embedders import Embedders
 from feinschliff.providers.live import LiveModels
+from feinschliff.providers.live_engines import engine_program
 from feinschliff.providers.offered import Offered
 from feinschliff.providers.traces import make_traces
 from feinschliff.providers.trackers.opening import Trackers
@@ -39,7 +40,8 @@ def open_service(settings: Settings, *, traced: bool = False) -> Iterator[Servic
         offered = Offered(settings.models, market.models)
         blobs, logs = Blobs(settings.data_dir / "blobs", settings.limits.spare_bytes), settings.data_dir / "logs"
         traces = make_traces() if traced else NoTraces()
-        yield Service(settings, database, blobs, offered, LiveModels(logs), Embedders(logs), market, traces)
+        live = LiveModels(logs, program=engine_program(settings))
+        yield Service(settings, database, blobs, offered, live, Embedders(logs), market, traces)
     finally:
         database.close()
 

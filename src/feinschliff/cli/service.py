@@ -1,4 +1,5 @@
 """`feinschliff serve` and `feinschliff keys …`."""
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from rich.table import Table
 from feinschliff.compose import settings_folder
 from feinschliff.core.errors import FeinschliffError, MissingExtra
 from feinschliff.core.service import Scope
-from feinschliff.core.settings import Limits, LogFormat, Settings
+from feinschliff.core.settings import EngineName, Limits, LogFormat, Settings
 
 if TYPE_CHECKING:  # at run time only inside the commands: the base install has no web framework
     from feinschliff.app.service import Service
@@ -57,6 +58,16 @@ def serve(
         typer.Option("--track-to", help="URI of an MLflow server that jobs may name, beside MLFLOW_TRACKING_URI. May be repeated.", show_default=False),
     ] = None,
     log_format: Annotated[LogFormat, typer.Option(help="Of the log on standard error: a JSON object a line, or text for people.")] = "json",
+    engine: Annotated[
+        EngineName, typer.Option(help="What answers: vLLM where it is installed and there is a CUDA device, or always the one that is named.")
+    ] = "auto",
+    vllm_python: Annotated[
+        Path | None,
+        typer.Option(envvar="FEINSCHLIFF_VLLM_PYTHON", help="Interpreter of an environment that has vLLM.", show_default="this one", show_envvar=False),
+    ] = None,
+    vllm_options: Annotated[
+        str, typer.Option("--vllm-options", help="Further options of `vllm serve`, as on a command line.", show_default=False)
+    ] = "",
     admin_key: Annotated[
         str | None,
         typer.Option(envvar="FEINSCHLIFF_ADMIN_KEY", help="Preset the admin key; better by environment.", show_default=False, show_envvar=False),
@@ -67,7 +78,8 @@ def serve(
         data_dir=data_dir.resolve(), host=host, port=port, database_url=database, admin_key=admin_key,
         models=_folders(model or []), config=settings_folder(), catalogue=catalogue, organization=organization,
         import_from=frozenset(import_from or ()), track_to=frozenset(track_to or ()), log_format=log_format,
-        limits=limits_of(limit or []),
+        limits=limits_of(limit or []), engine=engine, vllm_python=vllm_python and vllm_python.absolute(),
+        vllm_options=_words(vllm_options),
     )  # fmt: skip
     with opened(settings, traced=True) as service:
         from feinschliff.api.server import is_loopback, listen, run_server
@@ -161,6 +173,13 @@ def limits_of(given: list[str]) -> Limits:
         raise FeinschliffError(
             f"--limit {name}={numbers.get(name, '')}: {error.errors()[0]['msg']}.", hint=f"Limits: {', '.join(Limits.model_fields)}."
         ) from None
+
+
+def _words(options: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(options))
+    except ValueError as error:
+        raise FeinschliffError(f"--vllm-options {options}: {error}.", hint="Write them as on a command line; quote what holds spaces.") from None
 
 
 def _say(text: str) -> None:

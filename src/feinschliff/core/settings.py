@@ -9,6 +9,7 @@ from feinschliff.core.chat import Wire
 MEBI = 1 << 20
 DAY_S = 24 * 3600
 LogFormat = Literal["json", "text"]
+EngineName = Literal["auto", "feinschliff", "vllm"]
 
 
 class Limits(Wire):
@@ -47,6 +48,9 @@ class Settings(Wire):
     import_from: frozenset[str] = frozenset()  # hosts from which clients may have files fetched
     track_to: frozenset[str] = frozenset()  # MLflow servers that jobs may name, beside the environment's
     log_format: LogFormat = "json"
+    engine: EngineName = "auto"  # what answers: vLLM where it is installed and there is a CUDA device, or always this one
+    vllm_python: Path | None = None  # an interpreter that has vLLM, where this one has not
+    vllm_options: tuple[str, ...] = ()  # further ones of `vllm serve`
     limits: Limits = Limits()
 
     @property

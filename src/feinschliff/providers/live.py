@@ -8,7 +8,7 @@ from pathlib import Path
 
 from feinschliff.core.errors import Overloaded, ProgramFailed
 from feinschliff.core.live import Limits, Submit
-from feinschliff.providers.live_program import Answer, LiveProgram
+from feinschliff.providers.live_program import OURS, Answer, EngineProgram, LiveProgram
 
 GIBI = 1 << 30
 LOADING_S = 10.0  # how long another model's loading keeps those waiting who find no memory
@@ -41,8 +41,10 @@ class _Engine:
 class LiveModels:
     """The engines of this process. Use it on one event loop, and `close` it there."""
 
-    def __init__(self, logs: Path, bounds: Bounds | None = None, clock_s: Callable[[], float] = time.monotonic) -> None:
-        self._logs, self._bounds, self._clock_s = logs, bounds or Bounds(), clock_s
+    def __init__(
+        self, logs: Path, bounds: Bounds | None = None, clock_s: Callable[[], float] = time.monotonic, program: EngineProgram = OURS
+    ) -> None:
+        self._logs, self._bounds, self._clock_s, self._program = logs, bounds or Bounds(), clock_s, program
         self._engines: dict[Path, _Engine] = {}
 
     @property
@@ -61,7 +63,7 @@ class LiveModels:
         Raises Overloaded where the queue is full or no memory can be had now, ModelUnavailable for what is no model, and
         ProgramFailed where the engine dies; one that had died before is started anew.
         """
-        engine = self._engines.setdefault(base, _Engine(_estimate(base, self._bounds.each)))
+        engine = self._engines.setdefault(base, _Engine(self._estimate(base)))
         engine.users += 1
         try:
             program = await self._running(base, engine)
@@ -89,7 +91,7 @@ class LiveModels:
                     await engine.program.close()
                     engine.program = None
                 await self._make_room(engine)
-                engine.program = await LiveProgram.start(base, self._logs / f"answering-{base.name}.log", self._bounds.each)
+                engine.program = await LiveProgram.start(base, self._logs / f"answering-{base.name}.log", self._bounds.each, self._program)
             program = engine.program
             if program is None:
                 raise ProgramFailed("The answering program did not start.")
@@ -106,15 +108,16 @@ class LiveModels:
                 raise Overloaded("The memory for models is used up by others that are answering.", retry_after_s=LOADING_S)
             await _end(min(idle, key=lambda e: e.used_at))
 
+    def _estimate(self, base: Path) -> int:
+        """Bytes an engine takes at most: its weights as they are stored, twice while they are laid out, and its bounds; or everything."""
+        if self._program.fills_device:
+            return self._bounds.memory_bytes
+        weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
+        return 2 * weights + self._bounds.each.cache_bytes + self._bounds.each.slots_bytes
+
 
 async def _end(engine: _Engine) -> None:
     async with engine.lock:
         if engine.program is not None:
             program, engine.program = engine.program, None
             await program.close()
-
-
-def _estimate(base: Path, limits: Limits) -> int:
-    """Bytes an engine takes at most: its weights as they are stored, twice while they are laid out, and its bounds."""
-    weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
-    return 2 * weights + limits.cache_bytes + limits.slots_bytes

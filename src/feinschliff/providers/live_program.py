@@ -1,9 +1,10 @@
-"""A running live engine (`python -m feinschliff.serve MODEL --live`), spoken to from asyncio: many requests over two pipes."""
+"""A running program that speaks core.live, our engine or vLLM, spoken to from asyncio: many requests over two pipes."""
 import asyncio
 import contextlib
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -32,6 +33,18 @@ GRACE_S = 5.0
 Answer = Piece | Ended | Completed
 
 
+@dataclass(frozen=True, slots=True)
+class EngineProgram:
+    """`python -m module MODEL arguments…`: any program that speaks core.live. One that `fills_device` leaves no memory there for another."""
+
+    module: str
+    arguments: tuple[str, ...] = ()
+    fills_device: bool = False
+
+
+OURS = EngineProgram("feinschliff.serve", ("--live",))
+
+
 class LiveProgram:
     """Make one with `start`. It is good until `dead`; then start another one."""
 
@@ -42,10 +55,10 @@ class LiveProgram:
         self.ready: LiveReady | None = None
 
     @classmethod
-    async def start(cls, model: Path, log: Path, limits: Limits) -> "LiveProgram":
+    async def start(cls, model: Path, log: Path, limits: Limits, engine: EngineProgram = OURS) -> "LiveProgram":
         """Raises what the program refuses to load the model with, or ProgramFailed."""
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "feinschliff.serve", str(model), "--live", "--limits", limits.model_dump_json()]
+        command = [sys.executable, "-m", engine.module, str(model), *engine.arguments, "--limits", limits.model_dump_json()]
         with log.open("ab") as errors:
             child = await asyncio.create_subprocess_exec(
                 *command, stdin=PIPE, stdout=PIPE, stderr=errors, env=process.environment(), start_new_session=True, limit=LINE

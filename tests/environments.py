@@ -1,4 +1,4 @@
-"""Environments of other people's clients: a virtual environment each, of the packages pinned in `NAME.txt`, made on first use."""
+"""Environments of other people's programs: a virtual environment each, of the packages pinned in `pins/NAME.txt`, made on first use."""
 import fcntl
 import hashlib
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
+PINS = Path(__file__).parent / "pins"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "feinschliff" / "environments"
 
 
@@ -18,7 +18,7 @@ def python_of(name: str) -> Path:
 
     Skips the test where PyPI cannot be reached, and fails it where a package cannot be installed for another reason.
     """
-    pins = HERE / f"{name}.txt"
+    pins = PINS / f"{name}.txt"
     identity = hashlib.sha256(pins.read_bytes() + sys.version.encode()).hexdigest()[:8]
     folder = CACHE / f"{name}-{identity}"
     CACHE.mkdir(parents=True, exist_ok=True)

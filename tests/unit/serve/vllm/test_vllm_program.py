@@ -1,0 +1,56 @@
+"""`python -m feinschliff.serve.vllm` where vLLM does not come up; where it does: tests/service/test_vllm.py."""
+import sys
+import time
+
+import pytest
+
+from feinschliff.compute import process
+from feinschliff.core.live import LIVE_EVENT, Declined
+
+
+@pytest.fixture
+def start(tmp_path, tiny_model):
+    children = []
+
+    def begin(python, options=""):
+        arguments = [str(tiny_model), "--python", str(python), f"--options={options}"]
+        children.append(process.start("feinschliff.serve.vllm", arguments, tmp_path / "log.txt", talk=True))
+        return children[-1]
+
+    yield begin
+    for child in children:
+        process.stop(child)
+
+
+def test_an_interpreter_without_vllm_is_named_with_a_remedy(start, tmp_path):
+    child = start(sys.executable, "--max-model-len 64")
+    refused = LIVE_EVENT.validate_json(child.stdout.readline())
+    assert isinstance(refused, Declined)
+    assert (refused.id, refused.code) == ("", "model_unavailable")
+    assert sys.executable in refused.message
+    assert "--max-model-len 64" in refused.message
+    assert "--engine feinschliff" in refused.hint
+    assert child.wait() == 1
+    assert "No module named" in (tmp_path / "log.txt").read_text()
+
+
+def test_the_end_of_stdin_ends_it_while_vllm_still_loads(start, tmp_path):
+    slow = tmp_path / "python"
+    slow.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 600\n")
+    slow.chmod(0o755)
+    child = start(slow)
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+        assert child.poll() is None
+        time.sleep(0.05)
+    pid = int((tmp_path / "pid").read_text())
+    child.stdin.close()
+    assert child.wait() == 0
+    assert not process_runs(pid)
+
+
+def process_runs(pid):
+    try:
+        state = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0]  # noqa: PTH123, SIM115
+    except FileNotFoundError:
+        return False
+    return state != "Z"
