@@ -29,7 +29,7 @@ from feinschliff.core.live import (
 from feinschliff.providers.engine import error_named
 
 LINE = 1 << 26  # bytes; an echoed prompt with the log-probabilities of all its tokens is one line
-GRACE_S = 5.0
+GRACE_S = 10.0
 Answer = Piece | Ended | Completed
 
 

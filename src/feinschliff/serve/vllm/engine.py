@@ -18,7 +18,8 @@ from feinschliff.serve.vllm.adapters import Adapters
 from feinschliff.serve.vllm.choice import Choice
 from feinschliff.serve.vllm.server import BASE, VllmServer
 
-LAYOUT = {"whitespace_pattern": "[ ]?"}  # as serve.live.grammar: one space at most between parts
+# One space at most, after a separator. serve.live.grammar's whitespace_pattern may repeat in the llguidance that vLLM 0.32 pins (1.7).
+LAYOUT = {"whitespace_flexible": False, "item_separator": ",[ ]?", "key_separator": ":[ ]?"}
 
 
 class VllmEngine:

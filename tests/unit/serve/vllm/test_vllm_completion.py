@@ -8,7 +8,7 @@ from feinschliff.core.live import ChatPrompt, JsonFormat, LiveSampling, Submit
 from feinschliff.data.render import Renderer
 from feinschliff.serve.live.prompts import Prompts
 from feinschliff.serve.live.vocabulary import Vocabulary
-from feinschliff.serve.vllm.engine import completion, n_vocab
+from feinschliff.serve.vllm.engine import LAYOUT, completion, n_vocab
 from feinschliff.serve.vllm.server import Vllm, command, environment
 
 CHAT = ChatPrompt(messages=(user("How many?"),))
@@ -44,10 +44,10 @@ def test_several_greedy_choices_are_one_and_drawn_ones_are_several(prompts):
     assert asked(prompts, n=3, sampling=LiveSampling(temperature=0.5, seed=4)).items() >= {"n": 3, "temperature": 0.5, "seed": 4}.items()
 
 
-def test_a_schema_has_the_layout_of_our_own_grammars(prompts):
+def test_a_schema_comes_with_a_layout_that_does_not_wander(prompts):
     wanted = {"type": "object", "properties": {"n": {"type": "integer"}}}
     body = asked(prompts, format=JsonFormat(schema=wanted))
-    assert body["structured_outputs"] == {"json": wanted | {"x-guidance": {"whitespace_pattern": "[ ]?"}}}
+    assert body["structured_outputs"] == {"json": wanted | {"x-guidance": LAYOUT}}
 
 
 def test_going_past_the_end_and_biases_of_tokens_that_are_not_there(prompts):
