@@ -66,8 +66,8 @@ def serve(
         typer.Option(envvar="FEINSCHLIFF_VLLM_PYTHON", help="Interpreter of an environment that has vLLM.", show_default="this one", show_envvar=False),
     ] = None,
     vllm_options: Annotated[
-        str, typer.Option("--vllm-options", help="Further options of `vllm serve`, as on a command line.", show_default=False)
-    ] = "",
+        str | None, typer.Option("--vllm-options", help="Further options of `vllm serve`, as on a command line.", show_default=False)
+    ] = None,
     admin_key: Annotated[
         str | None,
         typer.Option(envvar="FEINSCHLIFF_ADMIN_KEY", help="Preset the admin key; better by environment.", show_default=False, show_envvar=False),
@@ -79,7 +79,7 @@ def serve(
         models=_folders(model or []), config=settings_folder(), catalogue=catalogue, organization=organization,
         import_from=frozenset(import_from or ()), track_to=frozenset(track_to or ()), log_format=log_format,
         limits=limits_of(limit or []), engine=engine, vllm_python=vllm_python and vllm_python.absolute(),
-        vllm_options=_words(vllm_options),
+        vllm_options=_words(vllm_options or ""),
     )  # fmt: skip
     with opened(settings, traced=True) as service:
         from feinschliff.api.server import is_loopback, listen, run_server

@@ -3,9 +3,10 @@ import json
 from pathlib import Path
 
 import pytest
-from environments import python_of, run
 from running import ADMIN_KEY
 from test_tools import TOOLS, lines, tune
+
+from installed import python_of, run
 
 pytestmark = pytest.mark.timeout(900)  # the first time, packages are installed
 ASKING = Path(__file__).with_name("asking_langchain.py")

@@ -3,8 +3,9 @@ import json
 from pathlib import Path
 
 import pytest
-from environments import python_of, run
 from running import ADMIN_KEY
+
+from installed import python_of, run
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]  # the first time, 84 packages are installed
 EVALUATING = Path(__file__).with_name("evaluating_lm_eval.py")

@@ -5,9 +5,10 @@ Its `files.retrieve` and `files.delete` end in an error of its own before they a
 import json
 
 import pytest
-from environments import python_of, run
 from running import ADMIN_KEY, wait_until
 from test_files import training_lines
+
+from installed import python_of, run
 
 pytestmark = pytest.mark.timeout(900)  # the first time, packages are installed
 LEARNT = {"n_epochs": 50, "batch_size": 2, "learning_rate_multiplier": 2}

@@ -74,7 +74,8 @@ class Usage(Heard):
 
     @property
     def cached_tokens(self) -> int:
-        return (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
+        details = self.prompt_tokens_details
+        return 0 if details is None else details.cached_tokens or 0
 
 
 class Failure(Heard):

@@ -1,6 +1,7 @@
 """`python -m feinschliff.serve.vllm` where vLLM does not come up; where it does: tests/service/test_vllm.py."""
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -50,7 +51,6 @@ def test_the_end_of_stdin_ends_it_while_vllm_still_loads(start, tmp_path):
 
 def process_runs(pid):
     try:
-        state = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0]  # noqa: PTH123, SIM115
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
-    return state != "Z"
