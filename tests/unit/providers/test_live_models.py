@@ -2,6 +2,7 @@
 import asyncio
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from feinschliff.core.chat import user
 from feinschliff.core.errors import BadData, ModelUnavailable, Overloaded, ProgramFailed
 from feinschliff.core.live import ChatPrompt, Completed, Limits, LiveSampling, Piece, Submit
 from feinschliff.providers.live import Bounds, LiveModels
+from feinschliff.providers.live_program import OURS
 
 CHAT = ChatPrompt(messages=(user("How many people live in Basel?"),))
 
@@ -28,9 +30,9 @@ async def text(models, base, request):
     return "".join(pieces)
 
 
-def with_models(bounds, work, folder):
+def with_models(bounds, work, folder, program=OURS):
     async def run():
-        models = LiveModels(folder, bounds)
+        models = LiveModels(folder, bounds, program=program)
         try:
             return await work(models)
         finally:
@@ -95,3 +97,16 @@ def test_engines_share_a_bounded_memory(tiny_model, tmp_path):
         assert models.loaded == []
 
     with_models(Bounds(memory_bytes=1, idle_s=-1.0, each=each), work, tmp_path)
+
+
+def test_an_engine_that_fills_its_device_is_the_only_one(tiny_model, tmp_path):
+    from tiny import make_tiny_model
+
+    other = make_tiny_model(tmp_path / "other", seed=5)
+
+    async def work(models):
+        for model in (tiny_model, other):
+            await text(models, model, ask("x"))
+            assert models.loaded == [model]
+
+    with_models(None, work, tmp_path, replace(OURS, fills_device=True))

@@ -7,9 +7,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from feinschliff.core.errors import ModelUnavailable
-from feinschliff.serve.vllm.server import VllmServer
+
+
+class Shelf(Protocol):
+    """Where adapters are loaded: a vllm.server.VllmServer."""
+
+    async def load_adapter(self, name: str, folder: Path) -> None: ...
+
+    async def unload_adapter(self, name: str) -> None: ...
 
 
 @dataclass(slots=True)
@@ -22,8 +30,8 @@ class _Loaded:
 class Adapters:
     """The `limit` most recently used ones stay, and those in use."""
 
-    def __init__(self, server: VllmServer, limit: int) -> None:
-        self._server, self._limit = server, limit
+    def __init__(self, shelf: Shelf, limit: int) -> None:
+        self._shelf, self._limit = shelf, limit
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
 
     def __len__(self) -> int:
@@ -37,23 +45,36 @@ class Adapters:
         self._loaded.move_to_end(name)
         loaded.users += 1
         try:
-            async with loaded.lock:
-                if not loaded.ready:
-                    check(folder)
-                    await self._server.load_adapter(name, folder)
-                    loaded.ready = True
+            # Whoever leaves does not stop it: vLLM would have the adapter, and not take it again under this name.
+            await asyncio.shield(self._load(name, folder, loaded))
             yield name
         finally:
             loaded.users -= 1
             await self._forget_some()
 
+    async def _load(self, name: str, folder: Path, loaded: _Loaded) -> None:
+        async with loaded.lock:
+            if not loaded.ready:
+                check(folder)
+                await self._shelf.load_adapter(name, folder)
+                loaded.ready = True
+
     async def _forget_some(self) -> None:
-        idle = [name for name, loaded in self._loaded.items() if not loaded.users]
-        too_many = max(0, len(self._loaded) - self._limit)
-        for name in [n for n in idle if not self._loaded[n].ready] + idle[:too_many]:
-            gone = self._loaded.pop(name, None)
-            if gone is not None and gone.ready:
-                await self._server.unload_adapter(name)
+        """Those that could not be loaded, and the longest unused beyond the limit."""
+        unused = [name for name, loaded in self._loaded.items() if not loaded.users and not loaded.lock.locked()]
+        failed = [name for name in unused if not self._loaded[name].ready]
+        for name in failed:
+            del self._loaded[name]
+        for name in [n for n in unused if n not in failed][: max(0, len(self._loaded) - self._limit)]:
+            await self._unload(name, self._loaded[name])
+
+    async def _unload(self, name: str, loaded: _Loaded) -> None:
+        async with loaded.lock:
+            if loaded.ready and not loaded.users:
+                loaded.ready = False
+                await self._shelf.unload_adapter(name)
+        if not loaded.users:
+            self._loaded.pop(name, None)
 
 
 def name_of(folder: Path) -> str:

@@ -4,9 +4,10 @@ import sys
 from asyncio import Queue, Task
 from pathlib import Path
 
+import httpx2
 from pydantic import ValidationError
 
-from feinschliff.core.errors import BadData, FeinschliffError, Overloaded
+from feinschliff.core.errors import BadData, FeinschliffError, Overloaded, ProgramFailed
 from feinschliff.core.live import (
     LIVE_REQUEST,
     AskStats,
@@ -95,6 +96,8 @@ class Desk:
                 await self._engine.answer(message)
         except FeinschliffError as error:
             say(_declined(message.id, error))
+        except (httpx2.HTTPError, ValidationError) as error:  # vLLM has gone, or says what no version known here does
+            say(_declined(message.id, ProgramFailed(f"vLLM's answer broke off: {error!r}.", hint="Ask again; its log says more.")))
         finally:
             if self._tasks.get(message.id) is asyncio.current_task():
                 del self._tasks[message.id]

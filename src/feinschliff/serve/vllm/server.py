@@ -46,7 +46,7 @@ def command(vllm: Vllm, model: Path, socket: Path, limits: Limits) -> list[str]:
     """
     return [
         str(vllm.python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--uds", str(socket), "--served-model-name", BASE,
-        "--generation-config", "vllm", "--max-num-seqs", str(limits.slots), "--max-logprobs", "20", "--enable-prompt-tokens-details",
+        "--generation-config", "vllm", "--max-model-len", "auto", "--max-num-seqs", str(limits.slots), "--max-logprobs", "20", "--enable-prompt-tokens-details",
         "--structured-outputs-config", '{"backend": "guidance"}', "--disable-uvicorn-access-log", "--enable-lora",
         "--max-loras", str(min(ADAPTERS_AT_ONCE, limits.adapters)), "--max-cpu-loras", str(limits.adapters), "--max-lora-rank", str(RANK),
         *vllm.options,
@@ -71,7 +71,7 @@ class VllmServer:
     @classmethod
     @contextlib.asynccontextmanager
     async def running(cls, vllm: Vllm, model: Path, limits: Limits) -> AsyncIterator[Self]:
-        """Started, and answering. It ends with the block. Raises ModelUnavailable where it does not come up."""
+        """Started, and answering. It ends with the block. Raises ProgramFailed where it does not come up."""
         with tempfile.TemporaryDirectory(prefix="feinschliff-vllm-") as folder:  # readable by its owner only
             socket = Path(folder) / "socket"
             child = await asyncio.create_subprocess_exec(
@@ -136,9 +136,9 @@ class VllmServer:
                     return
             await asyncio.sleep(LOOK_EVERY_S)
         options = f" with the options {shlex.join(vllm.options)}" if vllm.options else ""
-        raise ModelUnavailable(
+        raise ProgramFailed(
             f"vLLM ({vllm.python}) ended with code {self._child.returncode} while it loaded {model}{options}.",
-            hint="The end of logs/answering-….log in the data folder says why; `feinschliff serve --engine feinschliff` does without vLLM.",
+            hint=f"logs/answering-{model.name}.log in the data folder says why; `feinschliff serve --engine feinschliff` does without vLLM.",
         )
 
     async def _end(self) -> None:

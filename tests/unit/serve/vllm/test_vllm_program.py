@@ -27,7 +27,7 @@ def test_an_interpreter_without_vllm_is_named_with_a_remedy(start, tmp_path):
     child = start(sys.executable, "--max-model-len 64")
     refused = LIVE_EVENT.validate_json(child.stdout.readline())
     assert isinstance(refused, Declined)
-    assert (refused.id, refused.code) == ("", "model_unavailable")
+    assert (refused.id, refused.code) == ("", "program_failed")
     assert sys.executable in refused.message
     assert "--max-model-len 64" in refused.message
     assert "--engine feinschliff" in refused.hint
