@@ -96,6 +96,7 @@ def serve(
             made = first_key(service)
             if made is not None:
                 _say(f"admin key (shown only now): {made}")
+            _say(f"engine: {service.live.program.name}")
             with working(service):
                 run_server(service, door, lambda address: _say(f"listening on {address}/v1"))
 

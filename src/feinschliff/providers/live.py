@@ -44,7 +44,8 @@ class LiveModels:
     def __init__(
         self, logs: Path, bounds: Bounds | None = None, clock_s: Callable[[], float] = time.monotonic, program: EngineProgram = OURS
     ) -> None:
-        self._logs, self._bounds, self._clock_s, self._program = logs, bounds or Bounds(), clock_s, program
+        self._logs, self._bounds, self._clock_s = logs, bounds or Bounds(), clock_s
+        self.program = program
         self._engines: dict[Path, _Engine] = {}
 
     @property
@@ -91,7 +92,7 @@ class LiveModels:
                     await engine.program.close()
                     engine.program = None
                 await self._make_room(engine)
-                engine.program = await LiveProgram.start(base, self._logs / f"answering-{base.name}.log", self._bounds.each, self._program)
+                engine.program = await LiveProgram.start(base, self._logs / f"answering-{base.name}.log", self._bounds.each, self.program)
             program = engine.program
             if program is None:
                 raise ProgramFailed("The answering program did not start.")
@@ -110,7 +111,7 @@ class LiveModels:
 
     def _estimate(self, base: Path) -> int:
         """Bytes an engine takes at most: its weights as they are stored, twice while they are laid out, and its bounds; or everything."""
-        if self._program.fills_device:
+        if self.program.fills_device:
             return self._bounds.memory_bytes
         weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
         return 2 * weights + self._bounds.each.cache_bytes + self._bounds.each.slots_bytes

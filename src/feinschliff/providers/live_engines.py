@@ -37,7 +37,7 @@ def engine_program(settings: Settings) -> EngineProgram:
 def vllm(python: Path, options: tuple[str, ...]) -> EngineProgram:
     """On a GPU it takes what memory there is, unless it is told otherwise; on a CPU it keeps to our bounds."""
     arguments = ("--python", str(python), f"--options={shlex.join(options)}")
-    return EngineProgram("feinschliff.serve.vllm", arguments, fills_device=cuda_devices() > 0)
+    return EngineProgram(f"vLLM ({python})", "feinschliff.serve.vllm", arguments, fills_device=cuda_devices() > 0)
 
 
 def has_vllm(python: Path) -> bool:

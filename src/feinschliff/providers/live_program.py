@@ -37,12 +37,13 @@ Answer = Piece | Ended | Completed
 class EngineProgram:
     """`python -m module MODEL arguments…`: any program that speaks core.live. One that `fills_device` leaves no memory there for another."""
 
+    name: str  # for people
     module: str
     arguments: tuple[str, ...] = ()
     fills_device: bool = False
 
 
-OURS = EngineProgram("feinschliff.serve", ("--live",))
+OURS = EngineProgram("feinschliff", "feinschliff.serve", ("--live",))
 
 
 class LiveProgram:
