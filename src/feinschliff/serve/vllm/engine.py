@@ -25,11 +25,8 @@ LAYOUT = {"whitespace_flexible": False, "item_separator": ",[ ]?", "key_separato
 class VllmEngine:
     """One base model on a running server."""
 
-    def __init__(self, folder: Path, server: VllmServer, say: Callable[[LiveEvent], None], limits: Limits, context: int | None) -> None:
-        renderer = Renderer.of(folder)
-        most = min(renderer.max_tokens or NO_LIMIT, context or NO_LIMIT)
-        self._prompts = Prompts(renderer, Vocabulary(folder), n_vocab(folder), most)
-        self._server, self._say, self._limits = server, say, limits
+    def __init__(self, folder: Path, prompts: Prompts, server: VllmServer, say: Callable[[LiveEvent], None], limits: Limits) -> None:
+        self._prompts, self._server, self._say, self._limits = prompts, server, say, limits
         self._adapters = Adapters(server, limits.adapters)
         self._under_way = 0  # choices
         self._pace_s = 1.0  # a request's usual time from its start to its end
@@ -71,6 +68,8 @@ class VllmEngine:
                         for event in choice.take(more):
                             self._say(event)
                 cached = cached if chunk.usage is None else chunk.usage.cached_tokens
+                if all(choice.ended for choice in choices) and any(more.finish_reason is None for more in chunk.choices):
+                    break  # a stop sequence that vLLM does not see: it would go on
         return cached
 
     def _nothing(self, choices: Sequence[Choice]) -> int:
@@ -110,7 +109,8 @@ def completion(request: Submit, tokens: Sequence[int], limit: int, model: str, p
     )  # fmt: skip
 
 
-def n_vocab(folder: Path) -> int:
-    """How many tokens the model in `folder` has."""
-    config = read_json(folder / "config.json")
-    return int((config if "vocab_size" in config else config["text_config"])["vocab_size"])
+def prompts_of(folder: Path) -> Prompts:
+    """Of the model in `folder`, with the context that it was made for. Raises ModelUnavailable."""
+    renderer, config = Renderer.of(folder), read_json(folder / "config.json")
+    n_vocab = int((config if "vocab_size" in config else config["text_config"])["vocab_size"])
+    return Prompts(renderer, Vocabulary(folder), n_vocab, renderer.max_tokens or NO_LIMIT)

@@ -2,6 +2,7 @@
 import asyncio
 import sys
 from asyncio import Queue, Task
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -17,7 +18,7 @@ from feinschliff.core.live import (
     LiveEvent,
     Submit,
 )
-from feinschliff.serve.vllm.engine import VllmEngine
+from feinschliff.serve.vllm.engine import VllmEngine, prompts_of
 from feinschliff.serve.vllm.server import Vllm, VllmServer
 
 LINE = 1 << 26  # bytes
@@ -52,8 +53,10 @@ async def _read(inbox: Inbox) -> None:
 
 async def _serve(folder: Path, limits: Limits, vllm: Vllm, inbox: Inbox) -> int:
     try:
+        prompts = prompts_of(folder)  # first: what is no model is told at once
         async with VllmServer.running(vllm, folder, limits) as server:
-            engine = VllmEngine(folder, server, say, limits, await server.max_tokens())
+            context = min(prompts.max_tokens, await server.max_tokens() or prompts.max_tokens)
+            engine = VllmEngine(folder, replace(prompts, max_tokens=context), server, say, limits)
             say(engine.ready())
             taking = asyncio.create_task(Desk(engine).take(inbox))
             code = await server.ended()

@@ -6,9 +6,7 @@ import pytest
 from feinschliff.core.chat import user
 from feinschliff.core.live import ChatPrompt, JsonFormat, LiveSampling, Submit
 from feinschliff.data.render import Renderer
-from feinschliff.serve.live.prompts import Prompts
-from feinschliff.serve.live.vocabulary import Vocabulary
-from feinschliff.serve.vllm.engine import LAYOUT, completion, n_vocab
+from feinschliff.serve.vllm.engine import LAYOUT, completion, prompts_of
 from feinschliff.serve.vllm.server import Vllm, command, environment
 
 CHAT = ChatPrompt(messages=(user("How many?"),))
@@ -16,7 +14,7 @@ CHAT = ChatPrompt(messages=(user("How many?"),))
 
 @pytest.fixture(scope="module")
 def prompts(tiny_model):
-    return Prompts(Renderer.of(tiny_model), Vocabulary(tiny_model), n_vocab(tiny_model), 512)
+    return prompts_of(tiny_model)
 
 
 def asked(prompts, **more):

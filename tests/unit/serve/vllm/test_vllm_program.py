@@ -13,8 +13,8 @@ from feinschliff.core.live import LIVE_EVENT, Declined
 def start(tmp_path, tiny_model):
     children = []
 
-    def begin(python, options=""):
-        arguments = [str(tiny_model), "--python", str(python), f"--options={options}"]
+    def begin(python, options="", folder=tiny_model):
+        arguments = [str(folder), "--python", str(python), f"--options={options}"]
         children.append(process.start("feinschliff.serve.vllm", arguments, tmp_path / "log.txt", talk=True))
         return children[-1]
 
@@ -33,6 +33,12 @@ def test_an_interpreter_without_vllm_is_named_with_a_remedy(start, tmp_path):
     assert "--engine feinschliff" in refused.hint
     assert child.wait() == 1
     assert "No module named" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_folder_that_is_no_model_is_told_without_starting_vllm(start, tmp_path):
+    child = start("/no/python", folder=tmp_path)
+    refused = LIVE_EVENT.validate_json(child.stdout.readline())
+    assert (refused.code, child.wait()) == ("model_unavailable", 1)
 
 
 def test_the_end_of_stdin_ends_it_while_vllm_still_loads(start, tmp_path):
