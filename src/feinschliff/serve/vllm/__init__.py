@@ -1,1 +1,1 @@
-"""The second engine: vLLM's own server behind the lines of core.live. No torch is loaded here; vLLM has a process, and maybe an environment, of its own."""
+"""`python -m feinschliff.serve.vllm MODEL`: vLLM's own server behind the lines of core.live. It has a process, and maybe an environment, of its own."""

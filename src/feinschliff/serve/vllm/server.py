@@ -54,8 +54,9 @@ def command(vllm: Vllm, model: Path, socket: Path, limits: Limits) -> list[str]:
 
 
 def environment(vllm: Vllm, limits: Limits) -> dict[str, str]:
-    """Ours, without what points another interpreter to our packages. On a CPU the cache takes what our engine's bounds are."""
-    inherited = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME") or vllm.python == Path(sys.executable)}
+    """Ours, without our keys and without what points another interpreter to our packages. On a CPU the cache takes what our engine's bounds are."""
+    dropped = () if vllm.python == Path(sys.executable) else ("PYTHONPATH", "PYTHONHOME")
+    inherited = {k: v for k, v in os.environ.items() if k not in dropped and not k.startswith("FEINSCHLIFF_")}
     cache_gib = -(-(limits.cache_bytes + limits.slots_bytes) // GIBI)
     ours = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
     path = f"{vllm.python.parent}{os.pathsep}{os.environ.get('PATH', '')}"  # its compiler calls its own ninja
@@ -126,7 +127,7 @@ class VllmServer:
                 if kind == "data" and data != "[DONE]":
                     chunk = wire.Chunk.model_validate_json(data)
                     if chunk.error is not None:
-                        raise _refusal(int(chunk.error.code or 500), chunk.error.message)
+                        raise _refusal(chunk.error.code or 500, chunk.error.message)
                     yield chunk
 
     async def _comes_up(self, vllm: Vllm, model: Path) -> None:

@@ -80,7 +80,7 @@ class Usage(Heard):
 
 class Failure(Heard):
     message: str
-    code: int | str | None = None
+    code: int | None = None
 
 
 class Chunk(Heard):

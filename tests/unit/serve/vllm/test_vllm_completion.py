@@ -4,7 +4,7 @@ import json
 import pytest
 
 from feinschliff.core.chat import user
-from feinschliff.core.live import ChatPrompt, JsonFormat, LiveSampling, Submit
+from feinschliff.core.live import ChatPrompt, JsonFormat, Limits, LiveSampling, Submit
 from feinschliff.data.render import Renderer
 from feinschliff.serve.vllm.engine import LAYOUT, completion, prompts_of
 from feinschliff.serve.vllm.server import Vllm, command, environment
@@ -62,14 +62,13 @@ def test_calls_keep_their_markup(prompts):
     assert asked(prompts, markup=True)["skip_special_tokens"] is False
 
 
-def test_the_operators_options_come_last_and_another_interpreter_is_not_pointed_to_our_packages(tmp_path, monkeypatch):
-    from feinschliff.core.live import Limits
-
+def test_the_operators_options_come_last_and_vllm_gets_neither_our_packages_nor_our_keys(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/ours")
+    monkeypatch.setenv("FEINSCHLIFF_ADMIN_KEY", "secret")
     other = Vllm(tmp_path / "bin" / "python", ("--max-lora-rank", "64"))
     assert command(other, tmp_path, tmp_path / "s", Limits())[-2:] == ["--max-lora-rank", "64"]
     found = environment(other, Limits(cache_bytes=1, slots_bytes=1 << 30))
-    assert "PYTHONPATH" not in found
+    assert not {"PYTHONPATH", "FEINSCHLIFF_ADMIN_KEY"} & found.keys()
     assert (found["VLLM_CPU_KVCACHE_SPACE"], found["PATH"].split(":")[0]) == ("2", str(tmp_path / "bin"))
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "7")
     assert environment(other, Limits())["VLLM_CPU_KVCACHE_SPACE"] == "7"
