@@ -1,6 +1,7 @@
 """The process around vLLM: lines in, a task for each request, lines out. It has vLLM's server as its child."""
 import asyncio
 import sys
+import traceback
 from asyncio import Queue, Task
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,9 @@ class Desk:
             say(_declined(message.id, error))
         except (httpx2.HTTPError, ValidationError) as error:  # vLLM has gone, or says what no version known here does
             say(_declined(message.id, ProgramFailed(f"vLLM's answer broke off: {error!r}.", hint="Ask again; its log says more.")))
+        except Exception as error:  # noqa: BLE001  the boundary of a request: whoever asked would wait for ever
+            traceback.print_exception(error)
+            say(_declined(message.id, ProgramFailed(f"The request could not be answered: {type(error).__name__}: {error}.", hint="The engine's log says more.")))
         finally:
             if self._tasks.get(message.id) is asyncio.current_task():
                 del self._tasks[message.id]

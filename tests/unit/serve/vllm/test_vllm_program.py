@@ -1,4 +1,5 @@
 """`python -m feinschliff.serve.vllm` where vLLM does not come up; where it does: tests/service/test_vllm.py."""
+import asyncio
 import sys
 import time
 from pathlib import Path
@@ -6,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from feinschliff.compute import process
-from feinschliff.core.live import LIVE_EVENT, Declined
+from feinschliff.core.live import LIVE_EVENT, Declined, Limits, Submit, TextPrompt
+from feinschliff.serve.vllm.engine import VllmEngine, prompts_of
+from feinschliff.serve.vllm.program import Desk, say
 
 
 @pytest.fixture
@@ -53,6 +56,17 @@ def test_the_end_of_stdin_ends_it_while_vllm_still_loads(start, tmp_path):
     child.stdin.close()
     assert child.wait() == 0
     assert not process_runs(pid)
+
+
+def test_whoever_asked_is_told_of_what_nobody_thought_of(tmp_path, tiny_model, capsys):
+    (tmp_path / "adapter_model.safetensors").touch()  # and no adapter_config.json
+    request = Submit(id="a", prompt=TextPrompt(text="Hi"), adapter=str(tmp_path))
+
+    engine = VllmEngine(tiny_model, prompts_of(tiny_model), None, say, Limits())  # it comes to no server
+    asyncio.run(Desk(engine)._answer(request))
+    told = LIVE_EVENT.validate_json(capsys.readouterr().out)
+    assert (told.id, told.code) == ("a", "program_failed")
+    assert "adapter_config.json" in told.message
 
 
 def process_runs(pid):
