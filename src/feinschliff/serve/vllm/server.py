@@ -54,9 +54,12 @@ def command(vllm: Vllm, model: Path, socket: Path, limits: Limits) -> list[str]:
 
 
 def environment(vllm: Vllm, limits: Limits) -> dict[str, str]:
-    """Ours, without our keys and without what points another interpreter to our packages. On a CPU the cache takes what our engine's bounds are."""
+    """Ours, without keys and without what points another interpreter to our packages. On a CPU the cache takes what our engine's bounds are.
+
+    Of keys, VLLM_API_KEY would make the server demand it of us, and a provider's is none of its business.
+    """
     dropped = () if vllm.python == Path(sys.executable) else ("PYTHONPATH", "PYTHONHOME")
-    inherited = {k: v for k, v in os.environ.items() if k not in dropped and not k.startswith("FEINSCHLIFF_")}
+    inherited = {k: v for k, v in os.environ.items() if k not in dropped and not k.startswith("FEINSCHLIFF_") and not k.endswith("_API_KEY")}
     cache_gib = -(-(limits.cache_bytes + limits.slots_bytes) // GIBI)
     ours = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
     path = f"{vllm.python.parent}{os.pathsep}{os.environ.get('PATH', '')}"  # its compiler calls its own ninja

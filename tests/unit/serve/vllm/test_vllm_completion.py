@@ -64,11 +64,13 @@ def test_calls_keep_their_markup(prompts):
 
 def test_the_operators_options_come_last_and_vllm_gets_neither_our_packages_nor_our_keys(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/ours")
-    monkeypatch.setenv("FEINSCHLIFF_ADMIN_KEY", "secret")
+    keys = ("FEINSCHLIFF_ADMIN_KEY", "OPENAI_API_KEY", "VLLM_API_KEY")
+    for name in keys:
+        monkeypatch.setenv(name, "secret")
     other = Vllm(tmp_path / "bin" / "python", ("--max-lora-rank", "64"))
     assert command(other, tmp_path, tmp_path / "s", Limits())[-2:] == ["--max-lora-rank", "64"]
     found = environment(other, Limits(cache_bytes=1, slots_bytes=1 << 30))
-    assert not {"PYTHONPATH", "FEINSCHLIFF_ADMIN_KEY"} & found.keys()
+    assert not {"PYTHONPATH", *keys} & found.keys()
     assert (found["VLLM_CPU_KVCACHE_SPACE"], found["PATH"].split(":")[0]) == ("2", str(tmp_path / "bin"))
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "7")
     assert environment(other, Limits())["VLLM_CPU_KVCACHE_SPACE"] == "7"
