@@ -50,6 +50,7 @@ async def _follow(account: Account, standing: Standing) -> None:
     if isinstance(log.last, Failed | Finished):
         return
     spec, task = _spec(standing), _task(standing)
+    there: RemoteJob | None = None
     try:
         there = find_job(account, order_of(standing.folder, spec, task)[0])
         if there is not None and there.state == State.PAUSED:
@@ -62,7 +63,7 @@ async def _follow(account: Account, standing: Standing) -> None:
         raise
     except FeinschliffError as error:
         log = Log(standing.folder / EVENTS)
-        if log.events and isinstance(error, ProviderRefused):
+        if isinstance(error, ProviderRefused) and (there is not None or log.events):
             raise
         log.append(Failed(code=error.code, message=error.message, hint=error.hint))
 
