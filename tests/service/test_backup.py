@@ -12,6 +12,8 @@ from test_files import training_lines, upload
 from test_jobs import SHORT, ended, start, steps_of, trains, weights
 
 from feinschliff.app.backup import back_up
+from feinschliff.app.elsewhere import MARK, RESTS
+from feinschliff.data.files import write_text
 from in_process import application
 
 
@@ -139,3 +141,14 @@ def test_a_backup_needs_no_second_names(tmp_path, monkeypatch):
         made = back_up(service, tmp_path / "backup")
         assert (made.damaged, file["bytes"]) == ((), 4)
         assert [p.read_bytes() for p in (tmp_path / "backup" / "blobs").glob("??/*")] == [b"kept"]
+
+
+def test_what_is_to_be_told_at_a_provider_is_in_a_backup(tmp_path, tiny_model):
+    """A paused job that is cancelled after the way back is still going on there."""
+    with application(tmp_path, models={"tiny": tiny_model}) as (service, client):
+        line = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+        file = client.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": ("a.jsonl", line * 10)}).json()["id"]
+        job = client.post("/v1/fine_tuning/jobs", json={"model": "tiny", "training_file": file}).json()["id"]
+        write_text(service.runs / job / MARK, RESTS)
+        back_up(service, tmp_path / "backup")
+        assert (tmp_path / "backup" / "runs" / job / MARK).read_text() == RESTS

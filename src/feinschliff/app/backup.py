@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from feinschliff.app.elsewhere import MARK
 from feinschliff.app.lineage import START
 from feinschliff.app.presence import alone_in
 from feinschliff.app.service import Service
@@ -26,7 +27,9 @@ from feinschliff.store.migrate import copy_sqlite
 MANIFEST = "backup.json"
 DATABASE = "feinschliff.sqlite"
 NO_LINKS = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
-RUN_INPUTS = ("spec.json", "train.jsonl", "valid.jsonl")  # the first is written last, so whoever sees it sees the others whole
+# The first is written last, so whoever sees it sees the others whole. Without the mark, a paused job that is cancelled after the way back
+# would not be told at its provider.
+RUN_INPUTS = ("spec.json", "train.jsonl", "valid.jsonl", MARK)
 
 
 class Manifest(Wire):
