@@ -18,6 +18,7 @@ from feinschliff.app.file_check import describe, run_check
 from feinschliff.app.job_progress import Progress, owner
 from feinschliff.app.job_queue import concurrency
 from feinschliff.app.lineage import START, bring_start
+from feinschliff.app.residency import check_marks
 from feinschliff.app.service import Service
 from feinschliff.catalog import available
 from feinschliff.catalog.fit import duration
@@ -114,9 +115,12 @@ class Training:
             return False
 
     def _region(self, job: JobRow) -> Placed | None:
-        """None where its region is no longer configured: the job waits."""
+        """None where its region is no longer configured, or, once the job has started, does not keep its data any more: the job waits."""
         try:
-            return admission.place_of(self._service, NewJob.model_validate(job.request))
+            placed = admission.place_of(self._service, NewJob.model_validate(job.request))
+            if job.started_at is not None:  # until then `admission.at_start` looks
+                check_marks(job.stays_in or {}, *placed)
+            return placed
         except FeinschliffError as error:
             said = f"The job waits for its region. {error.message}"
             self._change(job.id, JobStatus(job.status), lambda db, row: jobs.warn(self._service, db, row, [said]) is None)

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 
 from feinschliff.app.admission import at_start
+from feinschliff.app.training import Training
 from feinschliff.catalog.regions import load_regions
 from feinschliff.catalog.workload import Counted
 from feinschliff.core.errors import NotOffered
-from feinschliff.core.service import ModelName
+from feinschliff.core.service import JobStatus, ModelName
+from feinschliff.providers.training_runs import TrainingRuns
 from feinschliff.store.tables import JobRow, ModelRow
 from in_process import application
 
@@ -98,12 +100,29 @@ def test_what_a_tuned_model_has_learnt_stays_with_its_data(house):
     assert create(client, sent(client), "ft:tiny:local::1").status_code == 200
 
 
+def keeping_nothing(service, folder):
+    """The service once its cluster promises nothing any more."""
+    (folder / "regions.toml").write_text(CLUSTER + "data_residency = false\n", encoding="utf-8")
+    return replace(service, market=replace(service.market, regions=load_regions(folder / "regions.toml")))
+
+
 def test_a_region_that_keeps_nothing_any_more_stops_a_waiting_job(house, tmp_path):
     service, client = house
     file = sent(client, stays_in="cluster")
     job = create(client, file, region="cluster").json()["id"]
-    (tmp_path / "regions.toml").write_text(CLUSTER + "data_residency = false\n", encoding="utf-8")
-    later = replace(service, market=replace(service.market, regions=load_regions(tmp_path / "regions.toml")))
     counted = Counted(n_examples=12, tokens=100, trained=50, longest=10)
     with service.database.read() as db, pytest.raises(NotOffered, match="does not promise that"):
-        at_start(later, db, db.query(JobRow).filter_by(id=job).one(), counted)
+        at_start(keeping_nothing(service, tmp_path), db, db.query(JobRow).filter_by(id=job).one(), counted)
+
+
+def test_a_region_that_keeps_nothing_any_more_is_sent_no_job_that_had_begun(house, tmp_path):
+    service, client = house
+    job = create(client, sent(client, stays_in="cluster"), region="cluster").json()["id"]
+    with service.database.write() as db:
+        row = db.query(JobRow).filter_by(id=job).one()
+        row.status, row.started_at = JobStatus.RUNNING, 1
+    runs = TrainingRuns(service.runs)
+    Training(keeping_nothing(service, tmp_path), runs).step()
+    assert not runs.known()
+    told = [event["message"] for event in client.get(f"/v1/fine_tuning/jobs/{job}/events").json()["data"]]
+    assert any("waits for its region" in message and "does not promise that" in message for message in told)
