@@ -6,13 +6,14 @@ import pytest
 from provider_double import Provider
 
 from feinschliff.catalog.regions import OpenAi
+from feinschliff.compute.process import UNREACHABLE
 from feinschliff.core.errors import ProviderRefused
 from feinschliff.core.jobs import Hyperparameters, TrainSpec
 from feinschliff.providers.remote.account import Account
 from feinschliff.providers.remote.connect import connect
 from feinschliff.providers.remote.ledger import Ledger
 from feinschliff.providers.remote.orders import place
-from feinschliff.providers.remote.program import _follow, _spec, _task
+from feinschliff.providers.remote.program import _follow, _spec, _task, main
 from feinschliff.providers.remote.standing import Standing
 from feinschliff.providers.remote.trainer import order_of
 
@@ -51,6 +52,15 @@ def test_a_job_that_is_there_is_not_failed_by_a_refusal_before_its_first_event(a
     provider.fault(f"POST /fine_tuning/jobs/{there.id}/resume", ("before", 400, {}))
     with pytest.raises(ProviderRefused):
         asyncio.run(_follow(account, standing))
+    assert not (standing.folder / "events.jsonl").exists()
+
+
+def test_a_job_whose_provider_writes_what_nobody_knows_waits(account, provider, standing, monkeypatch, capsys):
+    place(account, order_of(standing.folder, _spec(standing), _task(standing))[0])
+    provider.jobs[0]["status"] = None
+    monkeypatch.setenv("K", "key")
+    assert main(standing) == UNREACHABLE
+    assert capsys.readouterr().err == "far: RemoteJob cannot be read: status: Input should be a valid string.\n"
     assert not (standing.folder / "events.jsonl").exists()
 
 

@@ -6,6 +6,8 @@ Ending this process never ends the job. Exit: UNREACHABLE where the provider giv
 import asyncio
 import sys
 
+from pydantic import ValidationError
+
 from feinschliff.catalog.regions import Azure
 from feinschliff.compute import process
 from feinschliff.core.errors import (
@@ -40,6 +42,10 @@ def main(standing: Standing) -> int:
                 write_text(standing.folder / ANSWER, _told(account, standing).model_dump_json())
     except (ProviderUnreachable, ProviderRefused, RegionNotConfigured) as error:  # keys and addresses can be mended
         sys.stderr.write(f"{error.message} {error.hint}\n")
+        return process.UNREACHABLE
+    except ValidationError as error:  # a job that is paid for is not ended because its provider writes something new
+        first = error.errors()[0]
+        sys.stderr.write(f"{standing.region}: {error.title} cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}.\n")
         return process.UNREACHABLE
     return 0
 
