@@ -42,11 +42,12 @@ def create_job(service: Service, caller: Caller, new: NewJob, idempotency_key: s
         marks = marks_of(db, caller.project, new, [file, *held])
         check_marks(marks, *admission.place_of(service, new))
         admitted = admission.at_creation(service, db, caller.project, new, model, file)
+        settled = new if new.region is None else new.model_copy(update={"region": admitted.region})  # a location may name another one tomorrow
         now = service.clock()
         row = JobRow(
             id=new_id("ftjob-"), project_id=caller.project, status=JobStatus.VALIDATING, model=model,
             training_file=new.training_file, validation_file=new.validation_file, stays_in=marks or None,
-            seed=secrets.randbelow(2**31) if new.seed is None else new.seed, suffix=new.suffix, request=new.model_dump(mode="json"),
+            seed=secrets.randbelow(2**31) if new.seed is None else new.seed, suffix=new.suffix, request=settled.model_dump(mode="json"),
             meta=new.metadata, hyperparameters=new.hyperparameters.model_dump(), result_files=[], created_at=now,
             traceparent=service.traces.here(),
         )  # fmt: skip
