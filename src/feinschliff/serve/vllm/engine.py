@@ -7,7 +7,7 @@ from time import monotonic
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from feinschliff.core.errors import Overloaded
+from feinschliff.core.errors import Overloaded, ProgramFailed
 from feinschliff.core.live import Completed, Limits, LiveEvent, LiveReady, Stats, Submit
 from feinschliff.data.render import Renderer
 from feinschliff.data.template import read_json
@@ -70,6 +70,8 @@ class VllmEngine:
                 cached = cached if chunk.usage is None else chunk.usage.cached_tokens
                 if all(choice.ended for choice in choices) and any(more.finish_reason is None for more in chunk.choices):
                     break  # a stop sequence that vLLM does not see: it would go on
+        if not all(choice.ended for choice in choices):
+            raise ProgramFailed("vLLM's answer broke off.", hint="Ask again; its log may say why.")
         return cached
 
     def _nothing(self, choices: Sequence[Choice]) -> int:

@@ -8,6 +8,7 @@ import pytest
 
 from feinschliff.compute import process
 from feinschliff.core.live import LIVE_EVENT, Declined, Limits, Submit, TextPrompt
+from feinschliff.serve.vllm import wire
 from feinschliff.serve.vllm.engine import VllmEngine, prompts_of
 from feinschliff.serve.vllm.program import Desk, say
 
@@ -67,6 +68,21 @@ def test_whoever_asked_is_told_of_what_nobody_thought_of(tmp_path, tiny_model, c
     told = LIVE_EVENT.validate_json(capsys.readouterr().out)
     assert (told.id, told.code) == ("a", "program_failed")
     assert "adapter_config.json" in told.message
+
+
+class BreaksOff:
+    """A server whose stream ends in the middle of an answer, as no real one can be made to."""
+
+    async def complete(self, asked):
+        yield wire.Chunk(choices=(wire.Choice(index=0, token_ids=(5,)),))
+
+
+def test_an_answer_that_breaks_off_is_no_whole_one(tiny_model, capsys):
+    engine = VllmEngine(tiny_model, prompts_of(tiny_model), BreaksOff(), say, Limits())
+    asyncio.run(Desk(engine)._answer(Submit(id="a", prompt=TextPrompt(text="Hi"))))
+    *_, last = (LIVE_EVENT.validate_json(line) for line in capsys.readouterr().out.splitlines())
+    assert isinstance(last, Declined)
+    assert "broke off" in last.message
 
 
 def process_runs(pid):
