@@ -15,8 +15,9 @@ from feinschliff.app.service import Service
 from feinschliff.compute import process
 from feinschliff.core.errors import FeinschliffError
 from feinschliff.core.service import JobStatus
+from feinschliff.core.service_errors import is_full
 from feinschliff.data.files import write_text
-from feinschliff.providers.remote.standing import ANSWER, Answer, AtProvider, Standing, Verb
+from feinschliff.providers.remote.standing import Answer, AtProvider, Standing, Verb, answer_file
 from feinschliff.providers.training_runs import TrainingRuns
 from feinschliff.store import job_usage
 from feinschliff.store import jobs as rows
@@ -69,7 +70,7 @@ class Elsewhere:
             if job is None or job.status == JobStatus.SUCCEEDED:
                 mark.unlink()
             elif (verb := _wanted(job)) is not None and not (verb == "pause" and mark.read_text(encoding="utf-8") == RESTS):
-                changed |= self._tell(job, verb)
+                changed |= self._tell_if_room(job, verb)
             else:
                 self._leave_off(job.id)
         return changed
@@ -78,6 +79,16 @@ class Elsewhere:
         """At the server's end; what was not heard is told after the next start."""
         for job_id in list(self._telling):
             self._leave_off(job_id)
+
+    def _tell_if_room(self, job: JobRow, verb: Order) -> bool:
+        """On a full disk what was heard cannot be kept: it is told again later, and other jobs go on meanwhile."""
+        try:
+            return self._tell(job, verb)
+        except (FeinschliffError, OSError) as error:
+            if not is_full(error):
+                raise
+            self._later(job.id)
+            return False
 
     def _tell(self, job: JobRow, verb: Order) -> bool:
         telling = self._telling.get(job.id)
@@ -90,24 +101,27 @@ class Elsewhere:
             if (place := self._place(job)) is None:
                 return False
             self._runs.stop(job.id)
-            (self._runs.folder(job.id) / ANSWER).unlink(missing_ok=True)
+            answer_file(self._runs.folder(job.id), verb).unlink(missing_ok=True)
             program = AtProvider(self._standing(job, place, verb))
             self._telling[job.id] = _Telling(verb, program.start(job.id, "", [], self._runs.folder(job.id) / "log.txt"))
             return True
         if telling.process.poll() is None:
             return False
         del self._telling[job.id]
-        answer = self._runs.folder(job.id) / ANSWER
+        answer = answer_file(self._runs.folder(job.id), verb)
         if not answer.is_file():
             return self._not_heard(job)
-        self._waits.pop(job.id, None)
         self._heard(job, verb, Answer.model_validate_json(answer.read_text(encoding="utf-8")))
+        self._waits.pop(job.id, None)
         return True
 
-    def _not_heard(self, job: JobRow) -> bool:
-        before = self._waits.get(job.id)
+    def _later(self, job_id: str) -> None:
+        before = self._waits.get(job_id)
         pause_s = FIRST_AGAIN_S if before is None else min(2 * before.pause_s, LAST_AGAIN_S)
-        self._waits[job.id] = _Waits(time.monotonic() + pause_s, pause_s)
+        self._waits[job_id] = _Waits(time.monotonic() + pause_s, pause_s)
+
+    def _not_heard(self, job: JobRow) -> bool:
+        self._later(job.id)
         why = process.last_lines(self._runs.folder(job.id) / "log.txt")
         with self._service.database.write() as db:
             if (row := rows.job_of(db, job.id)) is not None:

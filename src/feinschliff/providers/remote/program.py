@@ -24,7 +24,7 @@ from feinschliff.providers.remote.connect import connect
 from feinschliff.providers.remote.ledger import Ledger
 from feinschliff.providers.remote.orders import Order, find_job
 from feinschliff.providers.remote.shapes import RemoteJob, State
-from feinschliff.providers.remote.standing import ANSWER, Answer, Standing
+from feinschliff.providers.remote.standing import Answer, Standing, answer_file
 from feinschliff.providers.remote.trainer import EVENTS, Log, RemoteTrainer, Task, order_of
 
 LOOKS_S = (0.0, 1.0, 4.0)  # for a job that whoever was killed may just have made
@@ -39,7 +39,7 @@ def main(standing: Standing) -> int:
                 with locked(standing.folder / "following.lock"):
                     asyncio.run(_follow(account, standing))
             else:
-                write_text(standing.folder / ANSWER, _told(account, standing).model_dump_json())
+                write_text(answer_file(standing.folder, standing.verb), _told(account, standing).model_dump_json())
     except (ProviderUnreachable, ProviderRefused, RegionNotConfigured) as error:  # keys and addresses can be mended
         sys.stderr.write(f"{error.message} {error.hint}\n")
         return process.UNREACHABLE

@@ -17,7 +17,6 @@ from feinschliff.core.chat import Wire
 from feinschliff.core.errors import MissingExtra, RegionNotConfigured
 
 PROGRAM = "feinschliff.providers.remote.program"
-ANSWER = "told.json"  # in a run's folder: what came of "cancel" or "pause"
 Verb = Literal["follow", "cancel", "pause"]
 
 
@@ -33,6 +32,11 @@ class Standing(Wire):
     suffix: str | None
     price: Price | None
     ledger: Path
+
+
+def answer_file(folder: Path, verb: Verb) -> Path:
+    """In a run's folder: what came of "cancel" or "pause". One each, for a pause may still be told by a process that a killed server has left."""
+    return folder / f"told-{verb}.json"
 
 
 class Answer(Wire):
