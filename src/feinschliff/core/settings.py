@@ -48,7 +48,7 @@ class Settings(Wire):
     import_from: frozenset[str] = frozenset()  # hosts from which clients may have files fetched
     track_to: frozenset[str] = frozenset()  # MLflow servers that jobs may name, beside the environment's
     log_format: LogFormat = "json"
-    engine: EngineName = "auto"  # what answers: vLLM where it is installed and there is a CUDA device, or always this one
+    engine: EngineName = "feinschliff"  # what answers; "auto", as `serve` has it: vLLM where it is installed and there is a CUDA device
     vllm_python: Path | None = None  # an interpreter that has vLLM, where this one has not
     vllm_options: tuple[str, ...] = ()  # further ones of `vllm serve`
     limits: Limits = Limits()

@@ -36,10 +36,10 @@ def test_vllm_is_taken_where_it_is_demanded(tmp_path, with_vllm):
 @pytest.mark.parametrize("devices", [0, 1])
 def test_by_itself_only_where_there_is_a_device(tmp_path, with_vllm, devices, monkeypatch):
     monkeypatch.setattr(live_engines, "cuda_devices", lambda: devices)
-    found = engine_program(settings(tmp_path, vllm_python=with_vllm))
+    found = engine_program(settings(tmp_path, engine="auto", vllm_python=with_vllm))
     assert (found != OURS, found.fills_device) == (bool(devices), bool(devices))
     assert engine_program(settings(tmp_path, vllm_python=with_vllm, engine="feinschliff")) == OURS
-    assert engine_program(settings(tmp_path, vllm_python=tmp_path / "none")) == OURS
+    assert engine_program(settings(tmp_path, engine="auto", vllm_python=tmp_path / "none")) == OURS
 
 
 def test_vllm_that_is_not_there_is_missed_with_a_remedy(tmp_path):
