@@ -1,4 +1,5 @@
 """The service's web application in this process, without a port and without background work: for variants of requests."""
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +14,13 @@ from feinschliff.compose_service import open_service
 from feinschliff.core.settings import Settings
 
 ADMIN_KEY = "an-admin-key-for-tests-only"
+
+
+def training_lines(n: int) -> str:
+    """A training file of so many different questions and answers."""
+    turns = ((f"What is {i}?", f"It is {i}.") for i in range(n))
+    chats = ({"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]} for q, a in turns)
+    return "".join(json.dumps(chat) + "\n" for chat in chats)
 
 
 @contextmanager

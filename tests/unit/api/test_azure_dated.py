@@ -1,5 +1,4 @@
 """Azure's dated paths for files, jobs and models: where they differ from OpenAI's."""
-import json
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -11,14 +10,11 @@ from feinschliff.app.jobs import end, tell
 from feinschliff.core.service import JobStatus, ProjectId
 from feinschliff.store import jobs as rows
 from feinschliff.store.tables import ModelRow
-from in_process import application
+from in_process import application, training_lines
 
 VERSION = {"api-version": "2024-10-21"}
 JOBS = "/openai/fine_tuning/jobs"
-LINES = "".join(
-    json.dumps({"messages": [{"role": "user", "content": f"What is {i}?"}, {"role": "assistant", "content": f"It is {i}."}]}) + "\n"
-    for i in range(10)
-)
+LINES = training_lines(10)
 
 
 class Quiet(SimpleHTTPRequestHandler):

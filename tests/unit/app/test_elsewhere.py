@@ -1,6 +1,5 @@
 """What is to be told at a provider, where this machine has no room to keep what was heard; the rest: tests/service/test_jobs_at_providers.py."""
 import errno
-import json
 
 import pytest
 
@@ -8,11 +7,9 @@ from feinschliff.app.elsewhere import MARK, Elsewhere
 from feinschliff.core.service import JobStatus
 from feinschliff.providers.training_runs import TrainingRuns
 from feinschliff.store.tables import JobRow
-from in_process import application
+from in_process import application, training_lines
 
-LINES = "".join(
-    json.dumps({"messages": [{"role": "user", "content": f"What is {i}?"}, {"role": "assistant", "content": f"It is {i}."}]}) + "\n" for i in range(12)
-)
+LINES = training_lines(12)
 
 
 @pytest.fixture

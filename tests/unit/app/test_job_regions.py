@@ -1,15 +1,12 @@
 """A job keeps what its request meant when it was made."""
-import json
 
 from feinschliff.core.finetune import NewJob
 from feinschliff.store.job_usage import usage_of
 from feinschliff.store.tables import JobRow
-from in_process import application
+from in_process import application, training_lines
 from remote_settings import KEY, hosted_model, resource
 
-LINES = "".join(
-    json.dumps({"messages": [{"role": "user", "content": f"What is {i}?"}, {"role": "assistant", "content": f"It is {i}."}]}) + "\n" for i in range(12)
-)
+LINES = training_lines(12)
 
 
 def test_a_location_stays_the_region_that_it_named(tmp_path, tiny_model, monkeypatch):

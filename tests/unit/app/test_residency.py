@@ -1,5 +1,4 @@
 """Files that must stay in a region: marked when they are sent, and kept from everywhere else with all that is made of them."""
-import json
 from dataclasses import replace
 
 import pytest
@@ -12,12 +11,10 @@ from feinschliff.core.errors import NotOffered
 from feinschliff.core.service import JobStatus, ModelName
 from feinschliff.providers.training_runs import TrainingRuns
 from feinschliff.store.tables import JobRow, ModelRow
-from in_process import application
+from in_process import application, training_lines
 
 CLUSTER = '[regions.cluster]\nkind = "ray"\naddress = "head:6379"\n\n'
-LINES = "".join(
-    json.dumps({"messages": [{"role": "user", "content": f"What is {i}?"}, {"role": "assistant", "content": f"It is {i}."}]}) + "\n" for i in range(12)
-)
+LINES = training_lines(12)
 
 
 @pytest.fixture

@@ -40,13 +40,6 @@ PRICE = Price(
 
 
 @pytest.fixture
-def provider():
-    double = Provider()
-    yield double
-    double.close()
-
-
-@pytest.fixture
 def forgetful():
     double = Provider(forgetful=True)
     yield double

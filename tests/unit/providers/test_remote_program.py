@@ -3,7 +3,6 @@ import asyncio
 import json
 
 import pytest
-from provider_double import Provider
 
 from feinschliff.catalog.regions import OpenAi
 from feinschliff.compute.process import UNREACHABLE
@@ -16,13 +15,6 @@ from feinschliff.providers.remote.orders import place
 from feinschliff.providers.remote.program import _follow, _spec, _task, main
 from feinschliff.providers.remote.standing import Standing
 from feinschliff.providers.remote.trainer import order_of
-
-
-@pytest.fixture
-def provider():
-    double = Provider()
-    yield double
-    double.close()
 
 
 @pytest.fixture
