@@ -27,14 +27,20 @@ def test_a_base_model_answers_by_its_name(client, contract):
     assert first.id != again.id
 
 
-def test_a_stream_is_the_same_answer_in_pieces(client):
-    whole = chat(client, n=2, stop=["zzz"])
+def gathered(chunks):
+    """Of two streamed choices: their texts, why they ended, and the usage that comes last."""
     texts, reasons, usage = {0: "", 1: ""}, {}, None
-    for chunk in chat(client, n=2, stop=["zzz"], stream=True, stream_options={"include_usage": True}):
+    for chunk in chunks:
         for choice in chunk.choices:
             texts[choice.index] += choice.delta.content or ""
             reasons[choice.index] = choice.finish_reason
         usage = chunk.usage
+    return texts, reasons, usage
+
+
+def test_a_stream_is_the_same_answer_in_pieces(client):
+    whole = chat(client, n=2, stop=["zzz"])
+    texts, reasons, usage = gathered(chat(client, n=2, stop=["zzz"], stream=True, stream_options={"include_usage": True}))
     assert [texts[0], texts[1]] == [c.message.content for c in whole.choices]
     assert set(reasons.values()) == {"length"}
     assert (usage.prompt_tokens, usage.completion_tokens) == (whole.usage.prompt_tokens, 24)

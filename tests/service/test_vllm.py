@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from openai import BadRequestError, NotFoundError, RateLimitError
 from running import Server, children_of, wait_until
+from test_inference import gathered
 from test_jobs import ended, start
 
 from feinschliff.core.chat import user
@@ -143,12 +144,7 @@ def test_an_echoed_prompt_has_the_log_probabilities_of_our_engine(client, exact)
 
 def test_a_stream_is_the_same_answer_in_pieces(client):
     whole = chat(client, n=2)
-    texts, reasons, usage = {0: "", 1: ""}, {}, None
-    for chunk in chat(client, n=2, stream=True, stream_options={"include_usage": True}):
-        for choice in chunk.choices:
-            texts[choice.index] += choice.delta.content or ""
-            reasons[choice.index] = choice.finish_reason
-        usage = chunk.usage
+    texts, reasons, usage = gathered(chat(client, n=2, stream=True, stream_options={"include_usage": True}))
     assert [texts[0], texts[1]] == [c.message.content for c in whole.choices]
     assert set(reasons.values()) == {"length"}
     assert (usage.prompt_tokens, usage.completion_tokens) == (whole.usage.prompt_tokens, 24)
